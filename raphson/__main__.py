@@ -1,0 +1,5 @@
+"""`python -m raphson` is `raphson`."""
+
+from .cli import app
+
+app()

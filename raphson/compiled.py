@@ -1,0 +1,41 @@
+"""Call a function compiled, with numbers as data: only structure, shapes and dtypes recompile."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def compiled(fn: Callable[..., Any], *args: Any) -> Any:
+    """`fn(*args)`, compiled once for each structure of `args`.
+
+    Arrays and Python floats anywhere inside `args` are data, so that another step size or
+    tolerance recompiles nothing; a float stays weakly typed, so that it bends to the data's
+    precision. All else (functions, whole numbers, strings) is structure.
+    """
+    leaves, treedef = jax.tree.flatten(args)
+    data = [leaf for leaf in leaves if _is_data(leaf)]
+    structure = tuple(_DATA if _is_data(leaf) else leaf for leaf in leaves)
+    return _compiled(fn, treedef, structure)(*data)
+
+
+_DATA = object()
+
+
+def _is_data(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | float | np.ndarray | np.generic)
+
+
+@functools.lru_cache(maxsize=1024)
+def _compiled(fn: Any, treedef: Any, structure: tuple[Any, ...]) -> Callable[..., Any]:
+    # One `jit` for each structure: static arguments would be compared at every call of it.
+    @jax.jit
+    def call(*data: Any) -> Any:
+        flow = iter(data)
+        return fn(*treedef.unflatten(next(flow) if s is _DATA else s for s in structure))
+
+    return call

@@ -1,0 +1,48 @@
+"""Which method is chosen for a problem when none is named, and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import lineax as lx
+import optax
+import optimistix as optx
+
+from .linear.problem import LinearSystem
+from .problem import AbstractObjective, AbstractProblem, AbstractResidual
+from .roots.levenberg_marquardt import LevenbergMarquardt
+from .roots.problem import LeastSquares
+from .saddle.problem import AbstractVariational
+from .smooth.lazy_newton import LazyNewton
+
+# Up to this many unknowns a dense Hessian or Jacobian is formed and factorized.
+DENSE_LIMIT = 500
+
+
+def choose(problem: AbstractProblem) -> tuple[Any, str]:
+    """A method for `problem`, and the reason in a sentence."""
+    size = sum(leaf.size for leaf in jax.tree.leaves(problem.y0))
+    small = size <= DENSE_LIMIT
+    if isinstance(problem, LinearSystem):
+        return lx.AutoLinearSolver(well_posed=None), "a linear system: by the operator's structure"
+    if isinstance(problem, AbstractObjective) and problem.stochastic:
+        return optax.adam(1e-3), "the objective is sampled: a stochastic first-order method"
+    if isinstance(problem, LeastSquares) and small:
+        return LevenbergMarquardt(), f"least squares in {size} unknowns: dense Jacobians"
+    if isinstance(problem, AbstractObjective):
+        if small:
+            return LazyNewton(), f"an objective of {size} unknowns: dense Hessians"
+        return optx.LBFGS(1e-12, 1e-12), f"an objective of {size} unknowns: gradients only"
+    if isinstance(problem, AbstractResidual):
+        if small:
+            return LevenbergMarquardt(), f"a system of {size} unknowns: dense Jacobians"
+        linear_solver = lx.GMRES(rtol=1e-6, atol=1e-9)
+        return optx.Newton(1e-9, 1e-9, linear_solver=linear_solver), (
+            f"a system of {size} unknowns: products with the Jacobian only"
+        )
+    if isinstance(problem, AbstractVariational):
+        from .saddle.extragradient import Extragradient
+
+        return Extragradient(), "a saddle: extragradient with its step found by backtracking"
+    raise ValueError(f"no default method answers {type(problem).__name__}: name one.")

@@ -1,0 +1,105 @@
+"""The question of linear algebra: find y where A y = b."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+import optax.tree as otu
+from jaxtyping import Array, ArrayLike, Float, PyTree
+
+from ..problem import AbstractProblem, Facts, oracle
+from ..validate import as_start
+
+
+class LinearSystem(AbstractProblem):
+    """Solve A y = b.
+
+    Args:
+        operator: A, a Lineax operator or a matrix of shape (m, n).
+        vector: b, a PyTree of floating-point arrays shaped as A's output.
+        y0: the start, zero by default.
+        facts: what is known of the problem.
+        **oracles: hand-written `mv(y, args)` or `matrix(args)` instead of the operator's own.
+
+    Raises:
+        ValueError: if `operator` is no operator or matrix, or its shape does not fit `vector`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import raphson as rp
+        >>> problem = rp.LinearSystem(jnp.array([[2.0, 0.0], [0.0, 4.0]]), jnp.ones(2))
+        >>> rp.solve(problem).value.tolist()
+        [0.5, 0.25]
+    """
+
+    A: lx.AbstractLinearOperator
+    vector: PyTree[Array]
+    y0: PyTree[Array]
+    args: PyTree
+    oracles: dict[str, Callable[..., Any]]
+    facts: Facts
+    wrappers: tuple[Any, ...]
+
+    def __init__(
+        self,
+        operator: lx.AbstractLinearOperator | ArrayLike,
+        vector: PyTree[ArrayLike],
+        y0: PyTree[ArrayLike] | None = None,
+        *,
+        facts: Facts | None = None,
+        **oracles: Callable[..., Any],
+    ):
+        if not isinstance(operator, lx.AbstractLinearOperator):
+            if np.ndim(operator) != 2:
+                array = hasattr(operator, "shape")
+                came = f"an array of shape {np.shape(operator)}" if array else repr(operator)
+                raise ValueError(f"`operator` must be a Lineax operator or a matrix, got {came}.")
+            operator = lx.MatrixLinearOperator(as_start(jnp.asarray(operator), "operator"))
+        self.vector = as_start(vector, "vector")
+        shape = jax.tree.map(lambda leaf: leaf.shape, self.vector)
+        out = jax.tree.map(lambda leaf: leaf.shape, operator.out_structure())
+        if shape != out:
+            raise ValueError(
+                f"`vector` must be shaped as the operator's output {out}, got {shape}."
+            )
+        self.A = operator
+        self.y0 = otu.zeros_like(operator.in_structure()) if y0 is None else as_start(y0)
+        self.args, self.oracles = None, oracles
+        self.facts, self.wrappers = facts or Facts(), ()
+
+    @oracle
+    def mv(self, y: PyTree[Array]) -> PyTree[Array]:
+        """A y."""
+        return self.A.mv(y)
+
+    @oracle
+    def operator(self) -> lx.AbstractLinearOperator:
+        """A as a Lineax operator, with the structure that its tags promise."""
+        return self.A
+
+    @oracle
+    def matrix(self) -> Float[Array, "m n"]:
+        """A as a dense matrix, over the raveled unknown."""
+        return self.A.as_matrix()
+
+    def residual(self, y: PyTree[Array]) -> PyTree[Array]:
+        """b - A y, by one product."""
+        return otu.sub(self.vector, self.mv(y))
+
+    def optimality(self, y: PyTree[Array]) -> PyTree[Array]:
+        return self.residual(y)
+
+    def scale(self, residual: PyTree[Array]) -> Float[Array, ""]:
+        return otu.norm(self.vector)
+
+    def traced(self, y: PyTree[Array]) -> Self:
+        return self
+
+    def rescaled(self, y_scale: PyTree[Array], value_scale: ArrayLike) -> Self:
+        columns = lx.DiagonalLinearOperator(y_scale)
+        return type(self)(value_scale * (self.A @ columns), otu.scale(value_scale, self.vector))

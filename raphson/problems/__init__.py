@@ -1,0 +1,174 @@
+"""Named problem sets: CUTEst, real data, and generators whose constants are known exactly.
+
+Every problem has a name, and a name belongs to sets. To add a problem, write one line in its group
+below. Data sets and CUTEst are read when a problem is loaded, not before.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from ..problem import AbstractProblem
+from .convex import huber_chain as huber_chain
+from .convex import logistic_synthetic as logistic_synthetic
+from .convex import nesterov_worst as nesterov_worst
+from .convex import quadratic as quadratic
+from .cutest import cutest as cutest
+from .cutest import cutest_best as cutest_best
+from .cutest import cutest_names as cutest_names
+from .data import logistic as logistic
+from .data import perceptron as perceptron
+from .data import ridge as ridge
+from .data import robust as robust
+from .data import softmax as softmax
+from .nonconvex import polyak_lojasiewicz as polyak_lojasiewicz
+from .nonconvex import rosenbrock as rosenbrock
+from .poisson import poisson as poisson
+from .saddles import bilinear as bilinear
+from .saddles import local_minimax as local_minimax
+from .saddles import strongly_monotone as strongly_monotone
+from .systems import circle_of_roots as circle_of_roots
+from .systems import cubic_root as cubic_root
+from .systems import moiety_network as moiety_network
+from .systems import powell_singular as powell_singular
+from .systems import rosenbrock_system as rosenbrock_system
+
+_CUTEST = "cutest/"
+
+# The groups are sets by themselves.
+_GROUPS: dict[str, dict[str, Callable[..., AbstractProblem]]] = {
+    "data": {
+        "logistic/breast_cancer": partial(logistic, "breast_cancer"),
+        "softmax/digits": partial(softmax, "digits"),
+        "ridge/diabetes": partial(ridge, "diabetes"),
+        "robust/diabetes": partial(robust, "diabetes"),
+        "perceptron/digits": partial(perceptron, "digits"),
+    },
+    "generators": {
+        "quadratic": quadratic,
+        "logistic/synthetic": logistic_synthetic,
+        "nesterov/convex": nesterov_worst,
+        "nesterov/strongly_convex": partial(nesterov_worst, strong_convexity=1e-3),
+        "huber_chain": huber_chain,
+        "polyak_lojasiewicz": polyak_lojasiewicz,
+        "rosenbrock": rosenbrock,
+        "rosenbrock/chain": partial(rosenbrock, 50),
+    },
+    "systems": {
+        "system/rosenbrock": rosenbrock_system,
+        "system/moiety_network": moiety_network,
+        "system/powell_singular": powell_singular,
+        "system/cubic_root": cubic_root,
+        "system/circle_of_roots": circle_of_roots,
+    },
+    "linear": {
+        "poisson/1d": partial(poisson, (100,)),
+        "poisson/2d": partial(poisson, (10, 10)),
+        "poisson/3d": partial(poisson, (5, 5, 5)),
+    },
+    "saddle": {
+        "saddle/bilinear": bilinear,
+        "saddle/strongly_monotone": strongly_monotone,
+        "saddle/local_minimax": local_minimax,
+    },
+}
+
+# Valleys, plateaus, oscillation, ill-conditioned fits and up to 100 unknowns, quick to compile.
+_MAIN_CUTEST = (
+    "ROSENBR",
+    "BEALE",
+    "HELIX",
+    "HUMPS",
+    "JENSMP",
+    "BROWNDEN",
+    "KOWOSB",
+    "PALMER1C",
+    "OSBORNEB",
+    "CHNROSNB",
+    "QING",
+    "LUKSAN21LS",
+)
+
+
+def load(name: str, **options: Any) -> AbstractProblem:
+    """The problem of that name.
+
+    Args:
+        name: one of `names`, such as `"logistic/breast_cancer"` or `"cutest/ROSENBR"`.
+        **options: arguments of the function that makes the problem, such as `batch_size=32`.
+
+    Returns:
+        The problem, with the facts that are known of it.
+
+    Raises:
+        ValueError: if there is no problem of that name, or an option is unfit.
+        TypeError: if the problem takes no such option.
+
+    Example:
+        >>> load("rosenbrock", n=4).y0.tolist()
+        [-1.2, 1.0, -1.2, 1.0]
+    """
+    known = {name: make for group in _GROUPS.values() for name, make in group.items()}
+    if name in known:
+        return known[name](**options)
+    if str(name).startswith(_CUTEST):
+        return cutest(name.removeprefix(_CUTEST), **options)  # pyright: ignore[reportCallIssue]
+    raise ValueError(f"`name` must be that of a problem, got {name!r}; {_near(name, names())}")
+
+
+def names(set: str | None = None) -> list[str]:
+    """The names of all problems, or of those in a set.
+
+    Args:
+        set: a name of `sets`.
+
+    Raises:
+        ValueError: if there is no such set.
+
+    Example:
+        >>> names("saddle")
+        ['saddle/bilinear', 'saddle/strongly_monotone', 'saddle/local_minimax']
+    """
+    by_set = sets()
+    if set is None:
+        return list(dict.fromkeys(name for group in by_set.values() for name in group))
+    if set not in by_set:
+        raise ValueError(f"`set` must be that of problems, got {set!r}; {_near(set, [*by_set])}")
+    return by_set[set]
+
+
+def sets() -> dict[str, list[str]]:
+    """The sets of problems: the name of each, and the names of its problems.
+
+    `"main"` is the race without arguments; `"data"`, real data; `"generators"`, minimization with
+    known constants; `"systems"`, nonlinear and `"linear"`, linear systems; `"saddle"`, saddles;
+    `"cutest-unconstrained"`, `"cutest-small"` (of these, up to 100 unknowns) and
+    `"cutest-equations"`, what of CUTEst can be stated so far.
+
+    Example:
+        >>> len(sets()["main"])
+        14
+    """
+    return {
+        "main": ["logistic/breast_cancer", "perceptron/digits", *_prefixed(_MAIN_CUTEST)],
+        **{name: list(group) for name, group in _GROUPS.items()},
+        "cutest-unconstrained": _prefixed(cutest_names("unconstrained")),
+        "cutest-small": _prefixed(cutest_names("unconstrained", max_size=100)),
+        "cutest-equations": _prefixed(cutest_names("nonlinear_equations")),
+    }
+
+
+def _prefixed(cutest_problems: Any) -> list[str]:
+    return [_CUTEST + name for name in cutest_problems]
+
+
+def _near(wrong: Any, known: list[str]) -> str:
+    """What may have been meant, as the end of a sentence."""
+    by_lower = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(str(wrong).lower(), by_lower, 3, cutoff=0.5)
+    if not near:
+        return "`raphson.problems.sets()` lists them."
+    return f"did you mean {' or '.join(by_lower[name] for name in near)}?"

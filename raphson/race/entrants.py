@@ -1,0 +1,107 @@
+"""Who can race, by name: our own methods as their families list them, and the field's."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import hashlib
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+from .. import train
+from ..families import FAMILIES, methods
+from ..lifts import OptaxMethod, as_method
+from ..method import AbstractMethod
+from ..problem import AbstractProblem
+from .peers import PEERS, RATE
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A method that can be named on the command line.
+
+    Attributes:
+        name: such as `"LazyNewton"` or `"optimistix.BFGS"`.
+        family: ours, such as `"smooth"`, or the peer's library.
+        summary: what it is, in one line.
+        make: the method or solver, with its default settings.
+        ours: whether it is Raphson's.
+        usual: whether it races where no methods are named.
+        version: what its results depend on: the text of its own file, or its library's version.
+    """
+
+    name: str
+    family: str
+    summary: str
+    make: Callable[[], Any]
+    ours: bool
+    usual: bool
+    version: str
+
+    def method(self) -> AbstractMethod:
+        """The method, ready to run."""
+        return as_method(self.make())
+
+    def answers(self, problem: AbstractProblem) -> bool:
+        """Whether it can be raced on a problem."""
+        return isinstance(problem, self.method().question)
+
+    def draws(self, problem: AbstractProblem) -> bool:
+        """Whether its run on a problem depends on the seed."""
+        method = self.method()
+        sampled = getattr(problem, "stochastic", False) and isinstance(method, OptaxMethod)
+        return method.stochastic or sampled
+
+
+def entrants() -> dict[str, Entrant]:
+    """All methods and peers by name, ours first."""
+    ours = [
+        _ours(name, family, make) for family in FAMILIES for name, make in methods(family).items()
+    ]
+    ours += [
+        _ours(name, "train", make, RATE)
+        for name, make in vars(train).items()
+        if inspect.isfunction(make) and not name.startswith("_")
+    ]
+    peers = [_theirs(name) for name in PEERS]
+    return {entrant.name: entrant for entrant in (*ours, *peers)}
+
+
+def entrant(name: str) -> Entrant:
+    """The method or peer of that name.
+
+    Raises:
+        ValueError: if there is none; the nearest names are told.
+    """
+    known = entrants()
+    if name in known:
+        return known[name]
+    by_lower = {other.lower(): other for other in known}
+    near = difflib.get_close_matches(name.lower(), by_lower, 3, cutoff=0.5)
+    hint = " or ".join(by_lower[other] for other in near)
+    raise ValueError(
+        f"no method is called `{name}`; "
+        + (f"did you mean {hint}?" if hint else "`raphson methods` lists them.")
+    )
+
+
+def _ours(name: str, family: str, make: Callable[..., Any], *settings: float) -> Entrant:
+    source = inspect.getsource(sys.modules[make.__module__])
+    fingerprint = hashlib.sha256(source.encode()).hexdigest()[:12]
+    summary = _first_line(make) + "".join(f", rate {setting:g}" for setting in settings)
+    made = functools.partial(make, *settings)
+    return Entrant(name, family, summary, made, True, True, fingerprint)
+
+
+def _theirs(name: str) -> Entrant:
+    library, peer = name.split(".")[0], PEERS[name]
+    version = metadata.version(library)
+    return Entrant(name, library, peer.summary, peer.make, False, peer.usual, version)
+
+
+def _first_line(documented: Any) -> str:
+    return (inspect.getdoc(documented) or "").split("\n")[0].rstrip(".")

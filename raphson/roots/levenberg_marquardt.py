@@ -1,0 +1,133 @@
+"""Levenberg-Marquardt: Gauss-Newton steps damped by powers of the residual.
+
+Ahookhosh, Aragon Artacho, Fleming, Vuong (2019), Local Convergence of the Levenberg-Marquardt
+Method under Hoelder Metric Subregularity.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+from jax.core import Tracer
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, PyTree
+
+from ..method import AbstractMethod
+from ..problem import AbstractObjective, AbstractProblem, AbstractResidual, Known
+from ..solution import Status
+from ..validate import in_range
+
+
+class LevenbergMarquardtState(eqx.Module):
+    residual: Float[Array, " m"]
+    jacobian: Float[Array, "m n"]
+    factor: Float[Array, ""]
+    at_rest: Bool[Array, ""]
+
+
+class LevenbergMarquardt(AbstractMethod[LevenbergMarquardtState]):
+    """Levenberg-Marquardt with the adaptive parameter of Hoelder subregularity.
+
+    The step d solves (J^T J + mu I) d = -J^T h, where h is the residual, J its Jacobian and
+
+        mu = c (xi |h|^eta + omega |J^T h|^eta).
+
+    Near a zero set to which |h|^delta bounds the distance the convergence is fast for eta fit to
+    delta: quadratic for delta = 1 and eta in [1, 2]; eta above 4/3 fails to slow h = x^3 (delta =
+    1/3) below Newton's rate 2/3. With `globalized`, c adapts: a step that falls less than its model
+    promised is taken back and c raised, one that falls as promised lowers it; else c = 1 and every
+    step is taken, which is the paper's local method. |h|^eta carries the units of h: scale the
+    residuals to order 1, or set xi.
+
+    Args:
+        eta: the power, positive.
+        xi: weight of the residual, at least 0.
+        omega: weight of the gradient, at least 0; not both weights may be 0.
+        globalized: whether to guard each step by the decrease of |h|.
+
+    Raises:
+        ValueError: if a hyperparameter is outside its range.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import raphson as rp
+        >>> problem = rp.RootFind(lambda y, _: jnp.stack([y[0] ** 2 - 2, y[1] - y[0]]), jnp.ones(2))
+        >>> rp.solve(problem, rp.roots.LevenbergMarquardt()).value.round(3).tolist()
+        [1.414, 1.414]
+    """
+
+    eta: float = 1.0
+    xi: float = 1.0
+    omega: float = 0.0
+    globalized: bool = True
+
+    question: ClassVar[type[AbstractProblem]] = AbstractResidual
+
+    def __check_init__(self):
+        in_range(self, "eta", 0)
+        in_range(self, "xi", 0, closed="left")
+        in_range(self, "omega", 0, closed="left")
+        if not isinstance(self.xi + self.omega, Tracer) and self.xi + self.omega == 0:
+            raise ValueError("`xi` and `omega` of LevenbergMarquardt must not both be 0.")
+
+    def init(self, problem: Any, y: PyTree[Array], key: Array | None) -> LevenbergMarquardtState:
+        residual = ravel_pytree(problem.residual(y))[0]
+        jacobian = problem.jacobian(y).as_matrix()
+        return LevenbergMarquardtState(
+            residual, jacobian, jnp.ones((), residual.dtype), jnp.array(False)
+        )
+
+    def step(
+        self, problem: Any, y: PyTree[Array], state: LevenbergMarquardtState
+    ) -> tuple[PyTree[Array], LevenbergMarquardtState]:
+        flat, unravel = ravel_pytree(y)
+        h, J = state.residual, state.jacobian
+        gradient = J.T @ h
+        size, slope = jnp.linalg.norm(h), jnp.linalg.norm(gradient)
+        mu = state.factor * (self.xi * size**self.eta + self.omega * slope**self.eta)
+        d = _damped(J, h, mu)
+        trial = flat + d
+        residual = ravel_pytree(problem.residual(unravel(trial)))[0]
+
+        accepted, factor = jnp.array(True), state.factor
+        if self.globalized:
+            promised = jnp.sum(h**2) - jnp.sum((h + J @ d) ** 2)
+            fallen = jnp.sum(h**2) - jnp.sum(residual**2)
+            rounding = 10 * jnp.finfo(h.dtype).eps * jnp.sum(h**2)
+            ratio = (fallen + rounding) / (promised + rounding)
+            accepted = ratio >= 1e-3
+            # Up fast, down slowly, and never below what keeps J^T J + mu I nonsingular.
+            factor = jnp.where(
+                ratio >= 0.75, factor / 4, jnp.where(ratio < 0.25, factor * 4, factor)
+            )
+            factor = jnp.where(jnp.isfinite(ratio), factor, state.factor * 16)
+
+        at_rest = jnp.all(trial == flat)
+        y = unravel(jnp.where(accepted, trial, flat))
+        residual = jnp.where(accepted, residual, h)
+        jacobian = jax.lax.cond(accepted, lambda: problem.jacobian(y).as_matrix(), lambda: J)
+        return y, LevenbergMarquardtState(residual, jacobian, factor, at_rest)
+
+    def terminate(self, problem: Any, y: PyTree[Array], state: LevenbergMarquardtState) -> Any:
+        return Status.where(state.at_rest, Status.stalled, Status.running)
+
+    def known(self, problem: Any, y: PyTree[Array], state: LevenbergMarquardtState) -> Known:
+        if isinstance(problem, AbstractObjective):
+            value = jnp.sum(state.residual**2) / 2
+            return Known(value, state.jacobian.T @ state.residual)
+        return Known(residual=state.residual)
+
+
+def _damped(J: Float[Array, "m n"], h: Float[Array, " m"], mu: Array) -> Float[Array, " n"]:
+    """argmin |J d + h|^2 + mu |d|^2, by QR: J^T J would square the condition."""
+    n = J.shape[1]
+    # At a solution mu underflows, and the system alone decides.
+    root = jnp.sqrt(jnp.maximum(mu, jnp.finfo(J.dtype).tiny))
+    stacked = jnp.concatenate([J, root * jnp.eye(n, dtype=J.dtype)])
+    target = jnp.concatenate([-h, jnp.zeros(n, h.dtype)])
+    solver = lx.QR()
+    return lx.linear_solve(lx.MatrixLinearOperator(stacked), target, solver, throw=False).value

@@ -1,0 +1,4 @@
+"""Saddle points, games and variational inequalities."""
+
+from .extragradient import Extragradient as Extragradient
+from .problem import Saddle as Saddle

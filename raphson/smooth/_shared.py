@@ -1,0 +1,90 @@
+"""What several methods of smooth minimization share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax.tree as otu
+from jaxtyping import Array, Float, PyTree
+
+
+def descent(
+    problem: Any,
+    y: PyTree[Array],
+    value: Float[Array, ""],
+    gradient: PyTree[Array],
+    smoothness: Float[Array, ""],
+) -> tuple[PyTree[Array], Float[Array, ""]]:
+    """A gradient step that the descent lemma accepts, and the smoothness L that it took.
+
+    L is doubled until f(y - g/L) <= f(y) - |g|^2 / (2 L), which holds for every L from the
+    gradient's Lipschitz constant on.
+    """
+    square = otu.vdot(gradient, gradient)
+    # Near a solution the decrease drowns in the rounding of f, which must not reject a step.
+    rounding = 4 * jnp.finfo(value.dtype).eps * jnp.abs(value)
+
+    def tried(smoothness: Array) -> tuple[Array, PyTree[Array], Array]:
+        trial = otu.add_scale(y, -1 / smoothness, gradient)
+        return smoothness, trial, problem.value(trial)
+
+    def rejected(attempt: tuple[Array, PyTree[Array], Array]) -> Array:
+        smoothness, _, reached = attempt
+        enough = value - reached + rounding >= square / (2 * smoothness)
+        return ~enough & jnp.isfinite(smoothness)
+
+    smoothness, trial, _ = jax.lax.while_loop(
+        rejected, lambda attempt: tried(2 * attempt[0]), tried(smoothness)
+    )
+    return trial, smoothness
+
+
+def cubic_step(
+    eigenvalues: Float[Array, " n"], gradient: Float[Array, " n"], smoothness: Float[Array, ""]
+) -> Float[Array, " n"]:
+    """argmin <g, h> + <H h, h> / 2 + M |h|^3 / 6, in the eigenbasis of H.
+
+    The minimizer is h = -(H + s I)^-1 g with s = M |h| / 2 and H + s I positive semidefinite, so
+    that one unknown is left: a root in s of 1 / |h(s)| - M / (2 s), which is concave and rises.
+
+    Args:
+        eigenvalues: of H, ascending.
+        gradient: g, in the eigenbasis.
+        smoothness: M, positive.
+    """
+    eps = jnp.finfo(gradient.dtype).eps
+    least = -jnp.min(eigenvalues, initial=0)
+    norm = jnp.linalg.norm(gradient)
+    low = least * (1 + eps) + jnp.finfo(gradient.dtype).tiny
+    high = low + jnp.sqrt(smoothness * norm / 2)
+
+    def step(shift: Array) -> Array:
+        return -gradient / (eigenvalues + shift)
+
+    def off(carry: Any) -> Array:
+        low, high, shift, error, count = carry
+        return (jnp.abs(error) > 1e-8) & (high - low > 4 * eps * high) & (count < 60)
+
+    def narrow(carry: Any) -> Any:
+        low, high, shift, _, count = carry
+        h = step(shift)
+        length = jnp.linalg.norm(h)
+        error = 1 - smoothness * length / (2 * shift)
+        low, high = jnp.where(error < 0, shift, low), jnp.where(error < 0, high, shift)
+        slope = jnp.sum(h**2 / (eigenvalues + shift)) / length**2
+        newton = shift - error / (slope + smoothness * length / (2 * shift**2))
+        inside = (newton > low) & (newton < high)
+        return low, high, jnp.where(inside, newton, (low + high) / 2), error, count + 1
+
+    start = (low, high, high, jnp.ones_like(norm), 0)
+    _, _, shift, _, _ = jax.lax.while_loop(off, narrow, start)
+    h = step(shift)
+    # The hard case: g has no part along the lowest curvature, and the length that is missing lies
+    # along it.
+    missing = (2 * shift / smoothness) ** 2 - jnp.sum(h**2)
+    hard = (least > 0) & (missing > 1e-3 * jnp.sum(h**2))
+    along = jnp.where(hard, jnp.sqrt(jnp.maximum(missing, 0)), 0)
+    lowest = jnp.arange(h.size) == 0
+    return h + jnp.where(lowest, jnp.where(gradient > 0, -along, along), 0)

@@ -1,0 +1,180 @@
+"""The questions of smooth minimization: find y where f(y) is least."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, PyTree
+
+from ..problem import (
+    AbstractFunctionProblem,
+    AbstractObjective,
+    Facts,
+    Rescaled,
+    oracle,
+    trace_function,
+)
+from ..validate import as_function, as_start, require_scalar, whole_number
+
+
+class Minimize(AbstractFunctionProblem, AbstractObjective):
+    """Minimize a scalar function f of arrays.
+
+    Args:
+        fn: `fn(y, args)`, returning a real scalar.
+        y0: the start, a PyTree of floating-point arrays.
+        args: any data for `fn`; the answer can be differentiated by it.
+        facts: what is known of the problem.
+        **oracles: hand-written `gradient(y, args)`, `value_and_gradient(y, args)`,
+            `hvp(y, v, args)` or `hessian(y, args)` (a Lineax operator) instead of autodiff's.
+
+    Raises:
+        ValueError: if the start is not made of real floating-point arrays, or `fn` is no function.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import raphson as rp
+        >>> problem = rp.Minimize(lambda y, a: jnp.sum((y - a) ** 2), jnp.zeros(2), jnp.ones(2))
+        >>> rp.solve(problem).value.round(3).tolist()
+        [1.0, 1.0]
+    """
+
+    def __init__(
+        self,
+        fn: Callable[[Any, Any], Any],
+        y0: PyTree[ArrayLike],
+        args: PyTree = None,
+        *,
+        facts: Facts | None = None,
+        **oracles: Callable[..., Any],
+    ):
+        self._stated(fn, y0, args, facts, oracles)
+
+    def objective(self, y: PyTree[Array]) -> Float[Array, ""]:
+        return self.fn(y, self.args)
+
+    def check_output(self, out: PyTree, y: PyTree[Array]) -> None:
+        require_scalar(out)
+
+
+class FiniteSum(AbstractObjective):
+    """Minimize the mean over a data set of a loss of one sample.
+
+    Args:
+        fn: `fn(y, sample, args)`, the loss of one sample, a real scalar.
+        y0: the start, a PyTree of floating-point arrays.
+        data: a PyTree of arrays whose leading axis counts the n samples.
+        args: any further data for `fn`; the answer can be differentiated by it.
+        batch_size: how many samples a stochastic method draws at each step, with replacement;
+            None (the default) stands for all of them, drawn without chance.
+        held_out: samples as in `data`, on which the measure `held_out` is the mean loss.
+        facts: what is known of the problem.
+        **oracles: hand-written oracles instead of autodiff's, as in `Minimize`.
+
+    Raises:
+        ValueError: if the leaves of `data` differ in their leading axis, or an argument is unfit.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import raphson as rp
+        >>> data = jnp.array([1.0, 2.0, 3.0])
+        >>> problem = rp.FiniteSum(lambda y, a, _: (y - a) ** 2, jnp.array(0.0), data)
+        >>> round(float(rp.solve(problem).value), 3)
+        2.0
+    """
+
+    fn: Callable[..., Any]
+    y0: PyTree[Array]
+    data: PyTree[Array]
+    args: PyTree
+    batch_size: int | None = eqx.field(static=True)
+    held_out: PyTree[Array] | None
+    oracles: dict[str, Callable[..., Any]]
+    facts: Facts
+    wrappers: tuple[Any, ...]
+
+    def __init__(
+        self,
+        fn: Callable[[Any, Any, Any], Any],
+        y0: PyTree[ArrayLike],
+        data: PyTree[ArrayLike],
+        args: PyTree = None,
+        *,
+        batch_size: int | None = None,
+        held_out: PyTree[ArrayLike] | None = None,
+        facts: Facts | None = None,
+        **oracles: Callable[..., Any],
+    ):
+        self.fn, self.y0, self.args = as_function(fn), as_start(y0), args
+        self.data = jax.tree.map(jnp.asarray, data)
+        self.held_out = jax.tree.map(jnp.asarray, held_out)
+        sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(self.data)}
+        if len(sizes) != 1 or sizes & {(), (0,)}:
+            raise ValueError(
+                "`data` must hold arrays with one common leading axis of at least 1 sample, "
+                f"got leading axes {sorted(sizes)}."
+            )
+        self.batch_size = None if batch_size is None else whole_number(batch_size, "batch_size", 1)
+        self.oracles, self.facts, self.wrappers = oracles, facts or Facts(), ()
+
+    @property
+    def num_samples(self) -> int:
+        """How many samples the data hold."""
+        return jax.tree.leaves(self.data)[0].shape[0]
+
+    @property
+    def stochastic(self) -> bool:
+        return self.batch_size is not None
+
+    def objective(self, y: PyTree[Array]) -> Float[Array, ""]:
+        return self._mean_loss(y, self.data)
+
+    @oracle
+    def sample(self, key: Array | None) -> PyTree[Array] | None:
+        """A batch of `batch_size` samples, or None for all of them."""
+        if self.batch_size is None or key is None:
+            return None
+        chosen = jax.random.randint(key, (self.batch_size,), 0, self.num_samples)
+        return jax.tree.map(lambda leaf: leaf[chosen], self.data)
+
+    @oracle
+    def batch_value(self, y: PyTree[Array], batch: PyTree[Array] | None) -> Float[Array, ""]:
+        """The mean loss of a batch."""
+        return self._mean_loss(y, self.data if batch is None else batch)
+
+    @oracle
+    def batch_value_and_gradient(
+        self, y: PyTree[Array], batch: PyTree[Array] | None
+    ) -> tuple[Float[Array, ""], PyTree[Array]]:
+        """The mean loss of a batch and its gradient."""
+        return jax.value_and_grad(self.batch_value)(y, batch)
+
+    def measures(self, y: PyTree[Array]) -> dict[str, Float[Array, ""]]:
+        measures = super().measures(y)
+        if self.held_out is not None:
+            measures["held_out"] = self._mean_loss(y, self.held_out)
+        return measures
+
+    def traced(self, y: PyTree[Array]) -> Self:
+        sample = jax.tree.map(lambda leaf: leaf[0], self.data)
+        fn, out = trace_function(self.fn, y, sample, self.args)
+        require_scalar(out)
+        return eqx.tree_at(lambda p: p.fn, self, fn)
+
+    def rescaled(self, y_scale: PyTree[Array], value_scale: ArrayLike) -> Self:
+        return type(self)(
+            Rescaled(self.fn, y_scale, value_scale),
+            self.y0,
+            self.data,
+            self.args,
+            batch_size=self.batch_size,
+            held_out=self.held_out,
+        )
+
+    def _mean_loss(self, y: PyTree[Array], samples: PyTree[Array]) -> Float[Array, ""]:
+        losses = jax.vmap(lambda sample: self.fn(y, sample, self.args))(samples)
+        return jnp.mean(losses)

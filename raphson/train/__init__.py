@@ -1,0 +1,3 @@
+"""Training: optimizers as Optax transformations, for a loop that the user owns."""
+
+from .adan import adan as adan

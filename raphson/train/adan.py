@@ -1,0 +1,149 @@
+"""Adan: adaptive steps along an estimate of Nesterov's momentum.
+
+Xie, Zhou, Li, Lin, Yan (2022), Adan: Adaptive Nesterov Momentum Algorithm for Faster Optimizing
+Deep Models.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import optax.tree as otu
+from jax.core import Tracer
+from jaxtyping import Array, Int, PyTree
+
+
+class AdanState(NamedTuple):
+    """Moving averages, in at least single precision whatever the gradients are in."""
+
+    count: Int[Array, ""]
+    gradient: PyTree[Array]  # of the step before
+    m: PyTree[Array]  # of gradients
+    v: PyTree[Array]  # of their changes
+    n: PyTree[Array]  # of the squares of extrapolated gradients
+
+
+def adan(
+    learning_rate: float | optax.Schedule = 1e-3,
+    b1: float = 0.98,
+    b2: float = 0.92,
+    b3: float = 0.99,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    max_grad_norm: float | None = None,
+    no_prox: bool = False,
+    mask: PyTree[bool] | Callable[[PyTree], PyTree[bool]] | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """The adaptive Nesterov momentum algorithm (Adan).
+
+    With the gradient g, its change d since the step before (0 at the first), and the parameters x:
+
+        m = b1 m + (1 - b1) g
+        v = b2 v + (1 - b2) d
+        n = b3 n + (1 - b3) (g + b2 d)^2
+        u = (m / (1 - b1^t) + b2 v / (1 - b2^t)) / (sqrt(n / (1 - b3^t)) + eps)
+        x = (x - learning_rate u) / (1 + learning_rate weight_decay)
+
+    This is the algorithm of the paper, whose beta_i are 1 - b_i, and of its authors' code. It is
+    not `optax.adan`, which takes the same decay rates but weighs the changes by 1 - b2 where these
+    have b2 (0.08 for 0.92), and decays weights as `no_prox` does. Its authors take learning rates 5
+    to 10 times those of Adam.
+
+    Args:
+        learning_rate: at least 0, or a schedule of the step count.
+        b1: decay rate of the mean of gradients, in [0, 1).
+        b2: decay rate of the mean of changes, and how far gradients are extrapolated, in [0, 1).
+        b3: decay rate of the mean of squares, in [0, 1).
+        eps: added to the denominator, at least 0.
+        weight_decay: strength of the decay of weights, at least 0.
+        max_grad_norm: norm, over all parameters together, to which longer gradients are cut,
+            positive; by default none are.
+        no_prox: whether weights decay as AdamW's do, x - learning_rate (u + weight_decay x), rather
+            than by the proximal step above.
+        mask: which parameters decay: a prefix of their tree with True for those that do, or a
+            function of the parameters that gives one; all by default.
+
+    Returns:
+        An Optax transformation; its `update` needs the parameters.
+
+    Raises:
+        ValueError: if a hyperparameter is outside its range.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> import raphson as rp
+        >>> optimizer = rp.train.adan(learning_rate=0.2)
+        >>> x = jnp.array([3.0, -2.0])
+        >>> state = optimizer.init(x)
+        >>> for _ in range(300):
+        ...     updates, state = optimizer.update(2 * x, state, x)
+        ...     x = optax.apply_updates(x, updates)
+        >>> bool(jnp.all(jnp.abs(x) < 0.1))
+        True
+    """
+    for name, rate in (("b1", b1), ("b2", b2), ("b3", b3)):
+        _require(name, rate, high=1)
+    _require("eps", eps)
+    _require("weight_decay", weight_decay)
+    if max_grad_norm is not None:
+        _require("max_grad_norm", max_grad_norm, positive=True)
+    if not callable(learning_rate):
+        _require("learning_rate", learning_rate)
+
+    rate = learning_rate if callable(learning_rate) else optax.constant_schedule(learning_rate)
+    # The proximal step is the step of AdamW's decay over 1 + learning_rate weight_decay.
+    shrink = optax.scale_by_schedule(lambda count: 1 / (1 + rate(count) * weight_decay))
+    return optax.chain(
+        optax.identity() if max_grad_norm is None else optax.clip_by_global_norm(max_grad_norm),
+        _scale_by_adan(b1, b2, b3, eps),
+        optax.add_decayed_weights(weight_decay, mask),
+        optax.scale_by_learning_rate(learning_rate),
+        optax.identity() if no_prox else shrink if mask is None else optax.masked(shrink, mask),
+    )
+
+
+def _scale_by_adan(b1: Any, b2: Any, b3: Any, eps: Any) -> optax.GradientTransformation:
+    """From gradients g to the directions u."""
+
+    def init(params: PyTree[Array]) -> AdanState:
+        zeros = jax.tree.map(lambda p: jnp.zeros_like(p, _at_least_single(p)), params)
+        return AdanState(jnp.zeros((), jnp.int32), zeros, zeros, zeros, zeros)
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[PyTree[Array], AdanState]:
+        g = jax.tree.map(lambda g: jnp.asarray(g, _at_least_single(g)), updates)
+        t = jnp.asarray(optax.safe_increment(state.count))
+        d = otu.where(state.count == 0, otu.zeros_like(g), otu.sub(g, state.gradient))
+        m = otu.update_moment(g, state.m, b1, 1)
+        v = otu.update_moment(d, state.v, b2, 1)
+        n = otu.update_moment(otu.add_scale(g, b2, d), state.n, b3, 2)
+        numerator = otu.add_scale(otu.bias_correction(m, b1, t), b2, otu.bias_correction(v, b2, t))
+        u = jax.tree.map(
+            lambda a, n, g: (a / (jnp.sqrt(n) + eps)).astype(g.dtype),
+            numerator,
+            otu.bias_correction(n, b3, t),
+            updates,
+        )
+        return u, AdanState(t, g, m, v, n)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _at_least_single(leaf: Array) -> jnp.dtype:
+    return jnp.promote_types(jnp.result_type(leaf), jnp.float32)
+
+
+def _require(name: str, value: Any, *, high: float = math.inf, positive: bool = False) -> None:
+    """Refuse a hyperparameter outside its range; one not known yet (under `jit`) is let through."""
+    if isinstance(value, Tracer):
+        return
+    number = isinstance(value, int | float | np.number | Array) and not isinstance(value, bool)
+    if not (number and (value > 0 if positive else value >= 0) and value < high):
+        where = f"{'(' if positive else '['}0, {high:g})"
+        raise ValueError(f"`{name}` of adan must be a number in {where}, got {value!r}.")

@@ -1,0 +1,198 @@
+"""Bad input refused before anything runs: each check writes the one sentence that says why."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, PyTree
+
+
+def as_function(fn: Any, name: str = "fn") -> Callable[..., Any]:
+    """`fn`, if it can be called."""
+    if not callable(fn):
+        raise ValueError(f"`{name}` must be a function, got {_shown(fn)}.")
+    return fn
+
+
+def as_start(y0: Any, name: str = "y0") -> PyTree[Array]:
+    """`y0` as a PyTree of real floating-point JAX arrays of fixed dtype."""
+    leaves, treedef = jax.tree.flatten(y0, is_leaf=lambda x: x is None)
+    if not leaves:
+        raise ValueError(f"`{name}` must hold at least one array, got {_shown(y0)}.")
+    # By `map`, for a comprehension would be one more frame above the sentence.
+    leaves = list(map(_as_floating, leaves, [name] * len(leaves)))
+    dtypes = sorted({str(leaf.dtype) for leaf in leaves})
+    if len(dtypes) > 1:
+        raise ValueError(
+            f"`{name}` must be made of arrays of one dtype, got {' and '.join(dtypes)}."
+        )
+    return treedef.unflatten(leaves)
+
+
+def _as_floating(leaf: Any, name: str) -> Array:
+    dtype = getattr(leaf, "dtype", None)
+    if dtype is None:
+        try:
+            dtype = np.result_type(np.asarray(leaf))
+        except (TypeError, ValueError):
+            dtype = np.dtype(object)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        held = f"{dtype} ({_shown(leaf)})" if dtype != np.dtype(object) else _shown(leaf)
+        raise ValueError(
+            f"`{name}` must be made of real floating-point arrays, got {held}"
+            + ("; split it into real and imaginary parts." if dtype.kind == "c" else ".")
+        )
+    if jnp.finfo(dtype).bits not in (32, 64):
+        # The factorizations exist in single and double precision only.
+        raise ValueError(f"`{name}` must be made of float32 or float64 arrays, got {dtype}.")
+    # A weak type would change along the run, and with it what is compiled.
+    return jax.lax.convert_element_type(leaf, jax.dtypes.canonicalize_dtype(dtype))
+
+
+def require_scalar(out: Any) -> None:
+    """Refuse the output of an objective that is not one real floating-point number."""
+    ok = (
+        isinstance(out, jax.ShapeDtypeStruct)
+        and out.shape == ()
+        and jnp.issubdtype(out.dtype, jnp.floating)
+    )
+    if not ok:
+        raise Refusal(f"`fn` must return one real scalar, got {_described(out)}.")
+
+
+def require_vector(out: Any) -> None:
+    """Refuse the output of a residual that is not made of real floating-point arrays."""
+    leaves = jax.tree.leaves(out)
+    if not leaves or not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
+        raise Refusal(f"`fn` must return real floating-point arrays, got {_described(out)}.")
+
+
+def require_like(out: Any, y: PyTree[Array], name: str = "fn") -> None:
+    """Refuse an output that is not shaped as the iterate."""
+    same = jax.tree.structure(out) == jax.tree.structure(y) and all(
+        a.shape == b.shape for a, b in zip(jax.tree.leaves(out), jax.tree.leaves(y), strict=True)
+    )
+    if not same:
+        raise Refusal(
+            f"`{name}` must return what is shaped as its input {_described(y)}, "
+            f"got {_described(out)}."
+        )
+
+
+def require_square(out: Any, y: PyTree[Array]) -> None:
+    """Refuse a system whose number of equations is not its number of unknowns."""
+    equations = sum(leaf.size for leaf in jax.tree.leaves(out))
+    unknowns = sum(leaf.size for leaf in jax.tree.leaves(y))
+    if equations < unknowns:
+        raise Refusal(
+            f"`fn` gives {equations} equations for {unknowns} unknowns: an isolated root needs at "
+            "least as many equations; ask `LeastSquares` for a best fit instead."
+        )
+
+
+def in_range(
+    owner: Any,
+    name: str,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    closed: str = "neither",
+) -> None:
+    """Refuse a hyperparameter outside its range; `closed` names the ends that belong to it.
+
+    A value that is not known yet (under `jit`) is let through.
+    """
+    value = getattr(owner, name)
+    if isinstance(value, Tracer):
+        return
+    left, right = closed in ("left", "both"), closed in ("right", "both")
+    where = f"{'[' if left else '('}{low:g}, {high:g}{']' if right else ')'}"
+    message = (
+        f"`{name}` of {type(owner).__name__} must be a number in {where}, got {_shown(value)}."
+    )
+    try:
+        number = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(message) from None
+    above = (number >= low) if left else (number > low)
+    below = (number <= high) if right else (number < high)
+    if isinstance(value, bool) or not np.all(above & below):
+        raise ValueError(message)
+
+
+def one_of(owner: Any, name: str, allowed: tuple[Any, ...]) -> None:
+    """Refuse a choice that is not among those allowed."""
+    value = getattr(owner, name)
+    if value not in allowed:
+        listed = ", ".join(repr(item) for item in allowed)
+        raise ValueError(
+            f"`{name}` of {type(owner).__name__} must be one of {listed}, got {_shown(value)}."
+        )
+
+
+def whole_number(value: Any, name: str, least: int = 0) -> int:
+    """`value` as an int of at least `least`; steps and calls are counted in 32 bits."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < least:
+        raise ValueError(
+            f"`{name}` must be a whole number of at least {least}, got {_shown(value)}."
+        )
+    if value > np.iinfo(np.int32).max:
+        raise ValueError(f"`{name}` must be a whole number below 2**31, got {_shown(value)}.")
+    return int(value)
+
+
+def tolerance(value: Any, name: str) -> Any:
+    """`value` if it is a finite number of at least zero; traced values are let through."""
+    if isinstance(value, Tracer):
+        return value
+    known = isinstance(value, int | float | np.number | jax.Array) and not isinstance(value, bool)
+    real = known and jnp.ndim(value) == 0 and jnp.isrealobj(value)
+    if not (real and math.isfinite(value) and value >= 0):
+        raise ValueError(f"`{name}` must be a finite number of at least 0, got {_shown(value)}.")
+    return float(value)
+
+
+def random_key(key: Any) -> None:
+    """Refuse what is not one random key."""
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
+    if not typed and not (dtype == jnp.uint32 and len(shape or ()) == 1):
+        raise ValueError(f"`key` must be one random key, jax.random.key(0), got {_shown(key)}.")
+
+
+class Refusal(ValueError):
+    """Bad input that shows only while the user's function is traced."""
+
+
+@contextlib.contextmanager
+def refusing() -> Iterator[None]:
+    """Raise a `Refusal` from here, without the frames between the check and the user's call."""
+    try:
+        yield
+    except Refusal as refusal:
+        message = str(refusal)
+    else:
+        return
+    raise ValueError(message)
+
+
+def _shown(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _described(out: Any) -> str:
+    """Shapes and dtypes, such as `float64[3]`."""
+    leaves, treedef = jax.tree.flatten(out)
+    shapes = [f"{leaf.dtype.name}[{','.join(map(str, leaf.shape))}]" for leaf in leaves]
+    if len(leaves) == 1 and treedef == jax.tree.structure(0):
+        return shapes[0]
+    return str(treedef.unflatten(shapes)) if leaves else "nothing"

@@ -1,0 +1,33 @@
+"""Numerics are strict under test, and the closing summary counts the checks of the battery."""
+
+from collections.abc import Iterator
+
+import jax
+import pytest
+
+# The library leaves these to its user; they are set here once, before any test makes an array.
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def strict_dtypes() -> Iterator[None]:
+    """Refuse every implicit promotion of dtypes while the test runs.
+
+    It is asked for rather than set for all tests: several of Optax's optimizers, Adam among
+    them, raise a float to an integer step count, which strict promotion refuses.
+    """
+    with jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many checks of the common battery ran: a green run of too few is no pass."""
+    ran = ("passed", "failed", "error", "xfailed", "xpassed")
+    checks = {
+        report.nodeid
+        for outcome in ran
+        for report in terminalreporter.stats.get(outcome, ())
+        if "test_battery" in report.nodeid or "test_bad_input" in report.nodeid
+    }
+    terminalreporter.write_line(f"battery checks: {len(checks)}")

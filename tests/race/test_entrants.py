@@ -1,0 +1,49 @@
+import jax
+import jax.numpy as jnp
+import pytest
+
+import raphson as rp
+from raphson.families import methods
+from raphson.race.entrants import entrant, entrants
+from raphson.race.peers import PEERS
+
+A = jnp.array([[4.0, 1.0], [1.0, 3.0]])
+EASY = [
+    rp.Minimize(lambda y, _: jnp.sum((y - 1) ** 2), jnp.zeros(2)),
+    rp.LeastSquares(lambda y, _: y - 1, jnp.zeros(2)),
+    rp.RootFind(lambda y, _: y + y**3 / 10 - 1, jnp.zeros(2)),
+    rp.FixedPoint(lambda y, _: jnp.cos(y), jnp.zeros(2)),
+    rp.LinearSystem(A, jnp.ones(2)),
+]
+
+
+def test_every_method_of_every_family_can_be_named():
+    known = entrants()
+    for name, cls in methods().items():
+        assert known[name].ours
+        assert isinstance(known[name].method(), cls)
+        assert known[name].summary
+    assert set(PEERS) <= set(known)
+
+
+def test_a_misspelt_name_is_refused_with_the_nearest():
+    with pytest.raises(ValueError, match="`lazynewtn`; did you mean LazyNewton"):
+        entrant("lazynewtn")
+    with pytest.raises(ValueError, match="`scipy.lbfgsb`; did you mean scipy.L-BFGS-B"):
+        entrant("scipy.lbfgsb")
+
+
+def test_whoever_samples_depends_on_the_seed():
+    sampled = rp.FiniteSum(lambda y, a, _: (y - a) ** 2, jnp.array(0.0), jnp.ones(4), batch_size=2)
+    assert entrant("optax.adam").draws(sampled)
+    assert not entrant("optax.adam").draws(EASY[0])
+    assert not entrant("GradientDescent").draws(sampled)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PEERS)
+def test_every_peer_solves_an_easy_problem(name):
+    peer = entrant(name)
+    problem = next(problem for problem in EASY if peer.answers(problem))
+    solution = rp.solve(problem, peer.make(), key=jax.random.key(0), throw=False)
+    assert bool(solution.usable), rp.status_name(solution.status)

@@ -1,0 +1,89 @@
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from raphson.race.report import write_report
+
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.fixture
+def page(tmp_path, record):
+    failure = {k: record("q", "C")[k] for k in ("problem", "method", "seed", "settings")}
+    failure |= {"status": "error", "solved": False, "error": "ValueError: </script> is no number"}
+    runs = [
+        record("p", "LazyNewton", 10),
+        record("p", "scipy.BFGS", 20),
+        record("q", "LazyNewton", solved=False),
+        record("q", "scipy.BFGS", 5),
+        record("s", "optax.adam", stochastic=True, seed=0),
+        record("s", "optax.adam", stochastic=True, seed=1),
+        failure,
+    ]
+    return write_report(runs, tmp_path / "new" / "race.html")
+
+
+def test_nothing_is_loaded_from_elsewhere(page):
+    text = page.read_text()
+    # Plotly's own text names addresses, which it opens only for maps and when it is asked to.
+    ours = re.sub(r"<script>/\*\*?\s*\* plotly\.js.*?</script>", "", text, count=1, flags=re.DOTALL)
+    assert len(ours) < 200_000 < 4_000_000 < len(text)
+    assert "http" not in ours
+    assert not re.search(r"@import|url\(", ours)
+    loads = re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=\"([^\"]*)", ours)
+    assert loads == ["data:,"]
+
+
+def test_data_of_the_page(page):
+    [data] = re.findall(r'id="race">(.*?)</script>', page.read_text(), flags=re.DOTALL)
+    race = json.loads(data)
+    assert [problem["name"] for problem in race["problems"]] == ["p", "q", "s"]
+    names = [method["name"] for method in race["methods"]]
+    assert names == ["LazyNewton", "optax.adam", "scipy.BFGS", "C"]
+    # LazyNewton solved p at half of BFGS's calls and did not solve q; only Adam was raced on s.
+    assert race["ratios"]["calls"] == [
+        [1, None, 2, None],
+        [None, None, 1, None],
+        [None, 1, None, None],
+    ]
+    assert race["profiles"]["calls"]["performance"][0] == [[1.0], [0.3333]]
+    assert [run["error"] for run in race["runs"] if run["status"] == "error"] == [
+        "ValueError: </script> is no number"
+    ]
+    assert race["seeds"] == [0, 1]
+    assert race["versions"] == [{"raphson": "0"}]
+
+
+def test_a_report_needs_a_run(tmp_path):
+    with pytest.raises(ValueError, match="at least one finished run"):
+        write_report([], tmp_path / "race.html")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_a_browser_draws_it(page, tmp_path):
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--window-size=1400,2600",
+        "--virtual-time-budget=8000",
+        "--enable-logging=stderr",
+    ]
+    done = subprocess.run(
+        [CHROMIUM, *flags, "--dump-dom", page.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "Uncaught" not in done.stderr
+    # A panel for each problem, a large plot and two profiles, with lines in each.
+    assert len(re.findall(r'class="[^"]*js-plotly-plot', done.stdout)) == 3 + 3
+    assert len(re.findall(r'class="trace scatter', done.stdout)) >= 3 + 3 + 2

@@ -1,0 +1,280 @@
+"""Derivatives of answers, held against central differences and closed forms."""
+
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+import optimistix as optx
+import pytest
+from jax.flatten_util import ravel_pytree
+
+import raphson as rp
+from raphson import implicit
+
+SHARP = {"rtol": 1e-12, "atol": 1e-12, "throw": False}
+A0 = jnp.array([0.7, 1.3])
+CURVATURE = jnp.array([1.0, 4.0])
+
+
+def quartic(y, a):
+    """Minimized where CURVATURE y + y^3 = a + sin(a) b, for a and b its two halves."""
+    return jnp.sum(CURVATURE * y**2 / 2 + y**4 / 4 - y * (a + jnp.sin(a[::-1])))
+
+
+def by_args(a):
+    return rp.Minimize(quartic, jnp.zeros(2), a)
+
+
+def by_closure(a):
+    return rp.Minimize(lambda y, _: quartic(y, a), jnp.zeros(2))
+
+
+def by_oracle(a):
+    gradient = lambda y, a: jax.grad(quartic)(y, a)
+    return rp.Minimize(quartic, jnp.zeros(2), a, gradient=gradient)
+
+
+def tree(a):
+    fn = lambda y, a: quartic(jnp.stack([y["u"], y["v"][0]]), jnp.stack([a["p"], a["q"]]))
+    return rp.Minimize(fn, {"u": 0.0, "v": jnp.zeros(1)}, {"p": a[0], "q": a[1]})
+
+
+def root(a):
+    fn = lambda y, a: jnp.stack([y[0] ** 3 + a[0] * y[1] - 1, y[1] + jnp.exp(-a[1] * y[0])])
+    return rp.RootFind(fn, jnp.array([1.0, -0.5]), a)
+
+
+def consistent(a):
+    """Three equations for two unknowns, all of which hold at the answer."""
+    fn = lambda y, a: jnp.stack(
+        [y[0] - a[0] ** 2, y[1] - a[0] * a[1], y[0] * y[1] - a[0] ** 3 * a[1]]
+    )
+    return rp.RootFind(fn, jnp.ones(2), a)
+
+
+def fit(a):
+    """Residuals that stay: their curvature counts."""
+    t = jnp.linspace(0.0, 2.0, 6)
+    fn = lambda y, a: y[0] * jnp.exp(-y[1] * t) - (a[0] * jnp.cos(t) + a[1])
+    return rp.LeastSquares(fn, jnp.array([1.0, 0.3]), a)
+
+
+def fixed_point(a):
+    fn = lambda y, a: 0.5 * jnp.tanh(y[::-1] * a) + a
+    return rp.FixedPoint(fn, jnp.zeros(2), a)
+
+
+def saddle(a):
+    fn = lambda x, y, a: (
+        jnp.sum((x - a) ** 2) / 2 + x @ y * a[0] + jnp.sum(x**4) / 4 - jnp.sum((y + a) ** 2)
+    )
+    return rp.Saddle(fn, jnp.zeros(2), jnp.zeros(2), a)
+
+
+def boxed_saddle(a):
+    """x[1] rests at its bound, x[0] and y do not."""
+    box = lambda z: (jnp.clip(z[0], -1.0, 1.0), z[1])
+    fn = lambda x, y, a: jnp.sum((x - a**2) ** 2) + 0.5 * x[0] * y - y**2
+    return rp.Saddle(fn, jnp.zeros(2), jnp.array(0.0), a, projection=box)
+
+
+def finite_sum_data(a):
+    data = jnp.stack([a, 2 * a[::-1], a**2])
+    return rp.FiniteSum(lambda y, s, _: jnp.sum((y - s) ** 2 + (y - s) ** 4), jnp.zeros(2), data)
+
+
+def linear_operator(a):
+    matrix = jnp.array([[4.0, 1.0], [-0.5, 3.0]]).at[0, 0].add(a[0]).at[1, 0].add(a[1] ** 2)
+    return rp.LinearSystem(matrix, jnp.array([1.0, 2.0]))
+
+
+def linear_vector(a):
+    operator = lx.MatrixLinearOperator(jnp.array([[4.0, 1.0], [-0.5, 3.0]]))
+    return rp.LinearSystem(operator, jnp.stack([a[0] * a[1], jnp.sin(a[0])]))
+
+
+def linear_diagonal(a):
+    return rp.LinearSystem(lx.DiagonalLinearOperator(1 + a**2), a)
+
+
+CASES = {
+    "minimize_by_args": (by_args, None),
+    "minimize_by_closure": (by_closure, None),
+    "minimize_by_a_gradient_by_hand": (by_oracle, None),
+    "minimize_trees": (tree, None),
+    "minimize_scipy": (by_args, rp.SciPyMinimize("trust-exact")),
+    "root": (root, None),
+    "root_overdetermined": (consistent, None),
+    "root_lifted": (root, optx.Newton(1e-12, 1e-12)),
+    "least_squares": (fit, None),
+    "fixed_point": (fixed_point, None),
+    "saddle": (saddle, None),
+    "saddle_at_a_bound": (boxed_saddle, None),
+    "finite_sum_by_data": (finite_sum_data, None),
+    "linear_by_operator": (linear_operator, None),
+    "linear_by_vector": (linear_vector, None),
+    "linear_by_diagonal": (linear_diagonal, lx.AutoLinearSolver(well_posed=True)),
+    "linear_by_sweeps": (linear_operator, rp.linear.SOR()),
+}
+
+
+def answer(build, method, options=SHARP):
+    return lambda a: ravel_pytree(rp.solve(build(a), method, **options).value)[0]
+
+
+def central_differences(fn, a, step=1e-5):
+    """The Jacobian of `fn` at `a`, from one compiled call."""
+    moves = step * jnp.eye(a.size)
+    values = jax.jit(jax.vmap(fn))(a[None] + jnp.concatenate([moves, -moves]))
+    return np.asarray((values[: a.size] - values[a.size :]).T / (2 * step))
+
+
+DIRECTION = jnp.array([1.0, -2.0])
+
+
+def derivatives(fn, a):
+    """The Jacobian by reverse mode, and a directional derivative by forward mode."""
+    return jax.jit(lambda a: (jax.jacrev(fn)(a), jax.jvp(fn, (a,), (DIRECTION,))[1]))(a)
+
+
+def check(fn, a=A0):
+    expected = central_differences(fn, a)
+    largest = np.max(np.abs(expected))
+    assert largest > 0.01, "nothing depends on the data"
+    reverse, forward = derivatives(fn, a)
+    np.testing.assert_allclose(reverse, expected, rtol=0, atol=1e-5 * max(1, largest))
+    np.testing.assert_allclose(forward, expected @ DIRECTION, rtol=0, atol=3e-5 * max(1, largest))
+
+
+APART = "an equation in which the data do not stand has the tangent None, not zero"
+
+
+SLOW = pytest.mark.slow
+MARKS = {
+    "saddle_at_a_bound": pytest.mark.xfail(strict=True, reason=APART),
+    "minimize_by_a_gradient_by_hand": SLOW,
+    "minimize_scipy": SLOW,
+    "root_lifted": SLOW,
+    "linear_by_diagonal": SLOW,
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=MARKS[n]) if n in MARKS else n for n in CASES]
+)
+def test_derivatives_are_those_of_central_differences(name):
+    check(answer(*CASES[name]))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [root, pytest.param(by_closure, marks=SLOW), pytest.param(saddle, marks=SLOW)],
+)
+def test_derivatives_by_products_where_there_are_many_unknowns(build, monkeypatch):
+    monkeypatch.setattr(implicit, "DENSE_LIMIT", 1)
+    jax.clear_caches()  # nothing traced with the other limit may be used again
+    check(answer(build, None))
+    monkeypatch.undo()
+    jax.clear_caches()
+
+
+@pytest.mark.xfail(strict=True, reason=APART)
+def test_start_has_no_say():
+    total = lambda start: jnp.sum(rp.minimize(quartic, start, A0, **SHARP).value)
+    np.testing.assert_array_equal(jax.grad(total)(jnp.array([0.3, -0.2])), 0.0)
+
+
+@pytest.mark.xfail(strict=True, reason=APART)
+def test_equations_apart_from_the_data_are_no_obstacle():
+    # u = a and v = 1, each by an equation of its own.
+    fn = lambda y, a: {"u": y["u"] - a, "v": y["v"] - 1}
+    value = lambda a: rp.root(fn, {"u": 0.0, "v": 0.0}, a, **SHARP).value
+    tangent = jax.jvp(value, (0.5,), (1.0,))[1]
+    np.testing.assert_allclose([tangent["u"], tangent["v"]], [1.0, 0.0], atol=1e-12)
+
+
+def test_float32_derivatives_stay_float32():
+    fn = answer(by_args, None, {"throw": False})
+    jacobian = jax.jacrev(fn)(A0.astype(jnp.float32))
+    problem = rp.Minimize(quartic, jnp.zeros(2, jnp.float32), A0.astype(jnp.float32))
+    exact = rp.solve(problem).value
+    assert exact.dtype == jnp.float32
+    y = np.asarray(answer(by_args, None)(A0))
+    right = (np.eye(2) + np.diag(np.cos(A0[::-1]))[:, ::-1]) / (CURVATURE + 3 * y**2)[:, None]
+    np.testing.assert_allclose(jacobian, right, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.xfail(strict=True, reason="the derivative of the rule meets a symbolic zero")
+def test_second_derivatives_are_right_or_flagged():
+    # y + y^3 = a, so that y' = 1 / (1 + 3 y^2) and y'' = -6 y y'^3.
+    answer_of = lambda a: rp.root(lambda y, a: y + y**3 - a, 0.5, a, **SHARP).value
+    y = float(answer_of(0.8))
+    slope = 1 / (1 + 3 * y**2)
+    np.testing.assert_allclose(jax.grad(answer_of)(0.8), slope, rtol=1e-6)
+    found = float(jax.grad(jax.grad(answer_of))(0.8))
+    assert np.isnan(found) or abs(found + 6 * y * slope**3) <= 1e-5
+
+
+# --- Where there is no answer -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["minimize_by_args", "root", "linear_by_sweeps"])
+def test_derivatives_of_an_unfinished_run_are_nan(name):
+    fn = answer(*CASES[name], SHARP | {"max_steps": 1})
+    assert np.all(np.isfinite(jax.jit(fn)(A0)))
+    reverse, forward = derivatives(fn, A0)
+    assert np.all(np.isnan(reverse)) and np.all(np.isnan(forward))
+
+
+def test_derivatives_of_a_singular_system_are_nan():
+    fn = lambda b: rp.linear_solve(jnp.ones((2, 2)), b, throw=False).value
+    assert np.all(np.isnan(jax.jacrev(fn)(jnp.array([1.0, 2.0]))))
+
+
+def test_only_the_lane_that_failed_is_nan():
+    # From 0 the answer for a = 0 is met at once; the others have no step to take.
+    fn = lambda a: rp.minimize(quartic, jnp.zeros(2), a, max_steps=0, throw=False).value
+    total = lambda a: jnp.sum(fn(a))
+    lanes = jax.vmap(jax.grad(total))(jnp.array([[0.0, 0.0], [0.7, 1.3]]))
+    # There CURVATURE dy = da + cos(0) da', so that the sum of dy is (1 + 1/4) (da_i + da_j).
+    np.testing.assert_allclose(lanes[0], 1.25, rtol=1e-9)
+    assert np.all(np.isnan(lanes[1]))
+
+
+def test_precise_answers_have_derivatives():
+    fn = lambda y, a: 1e8 * (y**2 - a)
+    solved = lambda a: rp.root(fn, 1.0, a, rtol=0.0, atol=0.0)
+    assert rp.status_name(solved(2.0).status) == "precise"
+    slope = jax.grad(lambda a: solved(a).value)(2.0)
+    np.testing.assert_allclose(slope, 1 / (2 * np.sqrt(2)), rtol=1e-9)
+
+
+# --- Under transformations --------------------------------------------------------------------
+
+
+def test_derivatives_under_vmap():
+    total = lambda a: jnp.sum(answer(root, None)(a) ** 2)
+    points = jnp.stack([A0, A0 + 0.1])
+    by_lane = jax.jit(jax.vmap(jax.grad(total)))(points)
+    one_by_one = jax.jit(lambda points: jax.lax.map(jax.grad(total), points))(points)
+    np.testing.assert_allclose(by_lane, one_by_one, rtol=1e-9)
+
+
+def test_answers_inside_an_objective():
+    """A bilevel problem: the outer objective holds the answer of an inner solve."""
+
+    def inner(x):
+        return rp.root(lambda y, x: y + y**3 - x, 0.0, x, **SHARP).value
+
+    # The inner answer is b = 1 where x = 2.
+    outer = lambda x, b: (inner(x) - b) ** 2
+    solution = rp.minimize(outer, 1.0, 1.0, method=rp.smooth.GradientDescent(1.0), **SHARP)
+    np.testing.assert_allclose(solution.value, 2.0, rtol=1e-6)
+
+
+def test_raising_inside_a_derivative():
+    fn = lambda a: jnp.sum(rp.minimize(quartic, jnp.zeros(2), a).value)
+    assert np.all(np.isfinite(jax.grad(fn)(A0)))
+    failing = lambda a: jnp.sum(rp.minimize(quartic, jnp.zeros(2), a, max_steps=1).value)
+    with pytest.raises(Exception, match="used all of `max_steps`"):
+        jax.block_until_ready(jax.grad(failing)(A0))
