@@ -14,6 +14,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
+import optax.tree as otu
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, PyTree
 
 from .problem import AbstractProblem
@@ -42,6 +44,8 @@ def implicit(y: PyTree[Array], problem: AbstractProblem, solved: Bool[Array, ""]
 def _implicit_jvp(primals: Any, tangents: Any) -> tuple[PyTree[Array], PyTree[Array]]:
     y, problem, solved = primals
     _, problem_tangent, _ = tangents
+    # What this rule answers is differentiated in its turn, where y is no constant either.
+    y = implicit(y, problem, solved)
     residual, shift = eqx.filter_jvp(lambda p: p.optimality(y), (problem,), (problem_tangent,))
     # A part of the condition that does not depend on what is perturbed has no tangent.
     shift = jax.tree.map(
@@ -56,27 +60,28 @@ def _implicit_jvp(primals: Any, tangents: Any) -> tuple[PyTree[Array], PyTree[Ar
     if operator.out_size() != operator.in_size():
         # A consistent system with more equations than unknowns, by its normal equations.
         shift, operator = operator.T.mv(shift), operator.T @ operator
-    mark = jnp.where(solved, -1.0, jnp.nan)
-    return y, _solve(operator, shift, mark)
+    mark = jnp.where(solved, 1.0, jnp.nan)
+    return y, _solve(operator, otu.scale(-1, shift), mark)
 
 
-def _solve(operator: lx.AbstractLinearOperator, vector: PyTree, factor: Array) -> PyTree:
-    """`factor * operator^-1 vector`, forwards and backwards.
+def _solve(operator: lx.AbstractLinearOperator, vector: PyTree, mark: Array) -> PyTree:
+    """`mark * operator^-1 vector`, forwards and backwards; the mark is 1 or NaN.
 
-    Lineax raises inside the derivatives of a `linear_solve` whatever it is told, so its solvers are
-    called here as plain functions, and the NaN of an unsolved problem goes in after them.
+    Lineax raises inside the derivatives of a `linear_solve` whatever it is told, so its GMRES is
+    called here as a plain function, and the NaN of an unsolved problem goes in after it.
     """
-    dtype = jnp.result_type(*jax.tree.leaves(operator.in_structure()))
-    tolerance = float(jnp.finfo(dtype).eps) ** 0.75
-    dense = operator.in_size() <= DENSE_LIMIT
-    solver: Any = lx.LU() if dense else lx.GMRES(rtol=tolerance, atol=0.0)
+    flat, _ = ravel_pytree(vector)
+    unravel = ravel_pytree(otu.zeros_like(operator.in_structure()))[1]
+    if operator.in_size() <= DENSE_LIMIT:
+        return unravel(mark.astype(flat.dtype) * jnp.linalg.solve(operator.as_matrix(), flat))
+    solver = lx.GMRES(rtol=float(jnp.finfo(flat.dtype).eps) ** 0.75, atol=0.0)
     state = solver.init(operator, {})
     transposed, options = solver.transpose(state, {})
 
     def solve_by(state: Any, options: dict[str, Any]) -> Callable[[Any, PyTree], PyTree]:
         def solve(_: Any, vector: PyTree) -> PyTree:
             value, _, _ = solver.compute(state, vector, options)
-            return jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), value)
+            return jax.tree.map(lambda leaf: leaf * mark.astype(leaf.dtype), value)
 
         return solve
 

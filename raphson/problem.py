@@ -227,7 +227,10 @@ class AbstractObjective(AbstractProblem):
         return False
 
     def optimality(self, y: PyTree[Array]) -> PyTree[Array]:
-        return self.gradient(y)
+        value, gradient = self.value_and_gradient(y)
+        # Autodiff finds a zero gradient also where `where` has chosen a NaN for f.
+        finite = jnp.isfinite(value)
+        return jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.nan), gradient)
 
     def verdict(self, known: Known) -> Any:
         # An objective limit; 1e20 is representable in single precision and far below any
@@ -326,12 +329,12 @@ def trace_function(fn: Callable[..., Any], *inputs: Any) -> tuple[Callable[..., 
         The traced function, and shapes and dtypes of what it returns.
 
     Raises:
-        TypeError: if `fn` does not take these inputs.
+        ValueError: if `fn` does not take these inputs.
     """
     try:
         inspect.signature(fn).bind(*inputs)
     except TypeError as mismatch:
-        raise TypeError(f"`fn` is called with {len(inputs)} arguments: {mismatch}.") from None
+        raise Refusal(f"`fn` is called with {len(inputs)} arguments: {mismatch}.") from None
     except ValueError:  # some builtins have no signature
         pass
     traced = eqx.filter_closure_convert(lambda *inputs: _as_arrays(fn(*inputs)), *inputs)

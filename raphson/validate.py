@@ -86,6 +86,13 @@ def require_like(out: Any, y: PyTree[Array], name: str = "fn") -> None:
         )
 
 
+def require_structure(value: Any, structure: Any, name: str, what: str) -> None:
+    """Refuse arrays whose shapes and dtypes are not those of `structure`."""
+    came, expected = _described(value), _described(structure)
+    if came != expected:
+        raise ValueError(f"`{name}` must be shaped as {what}, {expected}, got {came}.")
+
+
 def require_square(out: Any, y: PyTree[Array]) -> None:
     """Refuse a system whose number of equations is not its number of unknowns."""
     equations = sum(leaf.size for leaf in jax.tree.leaves(out))
@@ -174,14 +181,26 @@ class Refusal(ValueError):
 
 @contextlib.contextmanager
 def refusing() -> Iterator[None]:
-    """Raise a `Refusal` from here, without the frames between the check and the user's call."""
+    """Raise a `Refusal` from here, without the frames between the check and the user's call.
+
+    What was raised inside of compiled code comes with its cause first too.
+    """
     try:
         yield
     except Refusal as refusal:
-        message = str(refusal)
+        error = ValueError(str(refusal))
+    except jax.errors.JaxRuntimeError as failure:
+        error = RuntimeError(_cause(str(failure)))
     else:
         return
-    raise ValueError(message)
+    raise error from None
+
+
+def _cause(message: str) -> str:
+    """Of a traceback that XLA made one string of, the sentence that it ends in."""
+    lines = message.split("\n")
+    after = [i for i, line in enumerate(lines) if line.startswith("  File ")]
+    return lines[after[-1] + 1].partition(": ")[2] if after else message
 
 
 def _shown(value: Any) -> str:

@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import abc
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import lineax as lx
 import optax.tree as otu
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, PyTree
 
 from .problem import AbstractProblem
-from .validate import as_start, in_range, whole_number
+from .validate import as_start, in_range, require_structure, whole_number
 
 P = TypeVar("P", bound=AbstractProblem)
 
@@ -207,13 +210,16 @@ class _Fault(AbstractWrapper):
 
     def __call__(self, name: str, call: Callable[..., Any], *inputs: Any) -> Any:
         struck = _tick(self.refs) == self.at
-
-        def spoil(answer: PyTree[Array]) -> PyTree[Array]:
-            if self.raises:
-                return eqx.error_if(answer, struck, f"the oracle `{name}` failed on purpose.")
-            return jax.tree.map(lambda leaf: jnp.where(struck, jnp.nan, leaf), answer)
-
-        return _changed(name, call(*inputs), spoil, spoil)
+        if name in _FREE:
+            return call(*inputs)
+        if self.raises:
+            sound = eqx.error_if(jnp.array(1.0), struck, f"the oracle `{name}` failed on purpose.")
+        else:
+            sound = jnp.where(struck, jnp.nan, 1.0)
+        answer = call(*inputs)
+        if isinstance(answer, lx.AbstractLinearOperator):
+            return answer * sound.astype(jnp.result_type(*jax.tree.leaves(answer.out_structure())))
+        return jax.tree.map(lambda leaf: leaf * sound.astype(leaf.dtype), answer)
 
 
 def Delayed(problem: P, delay: int) -> P:
@@ -259,19 +265,22 @@ def Scaled(problem: P, y_scale: ArrayLike | PyTree[ArrayLike] = 1.0, value_scale
     Args:
         problem: any problem without wrappers.
         y_scale: one number, or numbers shaped as the start; none may be 0.
-        value_scale: what the function's values are multiplied by.
+        value_scale: what the function's values are multiplied by, positive.
 
     Returns:
         The problem in the new units, its start converted.
 
     Raises:
-        ValueError: if a scale is 0 or not finite.
+        ValueError: if a scale is 0, not finite or not shaped as the start, or values change sign.
     """
     if isinstance(y_scale, int | float):
         y_scale = jax.tree.map(lambda leaf: jnp.full_like(leaf, y_scale), problem.y0)
     y_scale = as_start(y_scale, "y_scale")
+    require_structure(y_scale, problem.y0, "y_scale", "the start")
     if not all(bool(jnp.all(jnp.isfinite(s) & (s != 0))) for s in jax.tree.leaves(y_scale)):
         raise ValueError("`y_scale` must be finite and nowhere 0.")
+    if not isinstance(value_scale, Tracer) and not (math.isfinite(value_scale) and value_scale > 0):
+        raise ValueError(f"`value_scale` must be a positive number, got {value_scale!r}.")
     scaled = problem.bare.rescaled(y_scale, value_scale)
     start = jax.tree.map(jnp.divide, problem.y0, y_scale)
     return eqx.tree_at(lambda p: p.y0, scaled, start)

@@ -146,12 +146,8 @@ def check(fn, a=A0):
     np.testing.assert_allclose(forward, expected @ DIRECTION, rtol=0, atol=3e-5 * max(1, largest))
 
 
-APART = "an equation in which the data do not stand has the tangent None, not zero"
-
-
 SLOW = pytest.mark.slow
 MARKS = {
-    "saddle_at_a_bound": pytest.mark.xfail(strict=True, reason=APART),
     "minimize_by_a_gradient_by_hand": SLOW,
     "minimize_scipy": SLOW,
     "root_lifted": SLOW,
@@ -178,13 +174,11 @@ def test_derivatives_by_products_where_there_are_many_unknowns(build, monkeypatc
     jax.clear_caches()
 
 
-@pytest.mark.xfail(strict=True, reason=APART)
 def test_start_has_no_say():
     total = lambda start: jnp.sum(rp.minimize(quartic, start, A0, **SHARP).value)
     np.testing.assert_array_equal(jax.grad(total)(jnp.array([0.3, -0.2])), 0.0)
 
 
-@pytest.mark.xfail(strict=True, reason=APART)
 def test_equations_apart_from_the_data_are_no_obstacle():
     # u = a and v = 1, each by an equation of its own.
     fn = lambda y, a: {"u": y["u"] - a, "v": y["v"] - 1}
@@ -204,15 +198,26 @@ def test_float32_derivatives_stay_float32():
     np.testing.assert_allclose(jacobian, right, rtol=1e-2, atol=1e-3)
 
 
-@pytest.mark.xfail(strict=True, reason="the derivative of the rule meets a symbolic zero")
-def test_second_derivatives_are_right_or_flagged():
-    # y + y^3 = a, so that y' = 1 / (1 + 3 y^2) and y'' = -6 y y'^3.
-    answer_of = lambda a: rp.root(lambda y, a: y + y**3 - a, 0.5, a, **SHARP).value
-    y = float(answer_of(0.8))
+@pytest.mark.parametrize("dense_limit", [1000, 1])
+def test_second_and_third_derivatives(dense_limit, monkeypatch):
+    # y + y^3 = a: y' = 1 / (1 + 3 y^2), y" = -6 y y'^3, and once more 108 y^2 y'^5 - 6 y'^4.
+    monkeypatch.setattr(implicit, "DENSE_LIMIT", dense_limit)
+    jax.clear_caches()  # nothing traced with the other limit may be used again
+    fn = lambda y, a: y + y**3 - a
+    total = lambda a: jnp.sum(rp.root(fn, jnp.zeros(2), a, **SHARP).value)
+    a = jnp.array([0.8, -2.0])
+    y = np.asarray(rp.root(fn, jnp.zeros(2), a, **SHARP).value)
     slope = 1 / (1 + 3 * y**2)
-    np.testing.assert_allclose(jax.grad(answer_of)(0.8), slope, rtol=1e-6)
-    found = float(jax.grad(jax.grad(answer_of))(0.8))
-    assert np.isnan(found) or abs(found + 6 * y * slope**3) <= 1e-5
+    np.testing.assert_allclose(jax.grad(total)(a), slope, rtol=1e-9)
+    curvature = np.diag(-6 * y * slope**3)
+    for outer in (jax.jacfwd, jax.jacrev):
+        for inner in (jax.jacfwd, jax.jacrev):
+            found = jax.jit(outer(inner(total)))(a)
+            np.testing.assert_allclose(found, curvature, rtol=1e-9, atol=1e-12)
+    third = np.einsum("iii->i", jax.jit(jax.jacfwd(jax.jacfwd(jax.jacrev(total))))(a))
+    np.testing.assert_allclose(third, 108 * y**2 * slope**5 - 6 * slope**4, rtol=1e-9)
+    monkeypatch.undo()
+    jax.clear_caches()
 
 
 # --- Where there is no answer -----------------------------------------------------------------

@@ -13,7 +13,7 @@ import optax.tree as otu
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ..problem import AbstractProblem, Facts, oracle
-from ..validate import as_start
+from ..validate import as_start, require_structure
 
 
 class LinearSystem(AbstractProblem):
@@ -60,15 +60,14 @@ class LinearSystem(AbstractProblem):
                 came = f"an array of shape {np.shape(operator)}" if array else repr(operator)
                 raise ValueError(f"`operator` must be a Lineax operator or a matrix, got {came}.")
             operator = lx.MatrixLinearOperator(as_start(jnp.asarray(operator), "operator"))
-        self.vector = as_start(vector, "vector")
-        shape = jax.tree.map(lambda leaf: leaf.shape, self.vector)
-        out = jax.tree.map(lambda leaf: leaf.shape, operator.out_structure())
-        if shape != out:
-            raise ValueError(
-                f"`vector` must be shaped as the operator's output {out}, got {shape}."
-            )
-        self.A = operator
+            # Beside a matrix, a list of numbers is a vector and not a PyTree.
+            leaves = jax.tree.leaves(vector)
+            if leaves and all(isinstance(leaf, int | float) for leaf in leaves):
+                vector = np.asarray(vector)
+        self.A, self.vector = operator, as_start(vector, "vector")
+        require_structure(self.vector, operator.out_structure(), "vector", "the operator's output")
         self.y0 = otu.zeros_like(operator.in_structure()) if y0 is None else as_start(y0)
+        require_structure(self.y0, operator.in_structure(), "y0", "the operator's input")
         self.args, self.oracles = None, oracles
         self.facts, self.wrappers = facts or Facts(), ()
 
