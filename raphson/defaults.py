@@ -24,22 +24,23 @@ def choose(problem: AbstractProblem) -> tuple[Any, str]:
     """A method for `problem`, and the reason in a sentence."""
     size = sum(leaf.size for leaf in jax.tree.leaves(problem.y0))
     small = size <= DENSE_LIMIT
+    unknowns = "1 unknown" if size == 1 else f"{size} unknowns"
     if isinstance(problem, LinearSystem):
         return lx.AutoLinearSolver(well_posed=None), "a linear system: by the operator's structure"
     if isinstance(problem, AbstractObjective) and problem.stochastic:
         return optax.adam(1e-3), "the objective is sampled: a stochastic first-order method"
     if isinstance(problem, LeastSquares) and small:
-        return LevenbergMarquardt(), f"least squares in {size} unknowns: dense Jacobians"
+        return LevenbergMarquardt(), f"least squares in {unknowns}: dense Jacobians"
     if isinstance(problem, AbstractObjective):
         if small:
-            return LazyNewton(), f"an objective of {size} unknowns: dense Hessians"
-        return optx.LBFGS(1e-12, 1e-12), f"an objective of {size} unknowns: gradients only"
+            return LazyNewton(), f"an objective of {unknowns}: dense Hessians"
+        return optax.lbfgs(), f"an objective of {unknowns}: gradients only"
     if isinstance(problem, AbstractResidual):
         if small:
-            return LevenbergMarquardt(), f"a system of {size} unknowns: dense Jacobians"
+            return LevenbergMarquardt(), f"a system of {unknowns}: dense Jacobians"
         linear_solver = lx.GMRES(rtol=1e-6, atol=1e-9)
         return optx.Newton(1e-9, 1e-9, linear_solver=linear_solver), (
-            f"a system of {size} unknowns: products with the Jacobian only"
+            f"a system of {unknowns}: products with the Jacobian only"
         )
     if isinstance(problem, AbstractVariational):
         from .saddle.extragradient import Extragradient

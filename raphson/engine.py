@@ -275,11 +275,18 @@ def watch(callback: Callable[[Record], Any]) -> Iterator[None]:
         >>> seen[0].step, seen[-1].step == int(solution.stats.steps)
         (0, True)
     """
-    token = _watcher.set(callback)
+    token = _watcher.set(_both(_watcher.get(), callback))
     try:
         yield
     finally:
         _watcher.reset(token)
+
+
+def _both(one: Callable[[Record], Any] | None, other: Callable[[Record], Any] | None) -> Any:
+    """A callback that calls both, where there are both."""
+    if one is None or other is None:
+        return one or other
+    return lambda record: any([one(record), other(record)])
 
 
 def trace(
@@ -313,7 +320,8 @@ def trace(
         max_steps: how many steps at most.
         throw: whether to raise where the answer is not usable.
         every: look at the run after this many steps each, instead of ever less often.
-        time_limit: seconds of stepping after which the run ends with status `time_limit`.
+        time_limit: seconds of stepping, since it was resumed if it was, after which the run ends
+            with status `time_limit`.
         callback: called with a `Record` at each look; a true answer interrupts the run.
         checkpoint: a file that the run is saved to; if it exists, the run goes on from it, and
             ends bit for bit where an uninterrupted run ends.
@@ -345,7 +353,7 @@ def trace(
     tolerance(checkpoint_seconds, "checkpoint_seconds")
     if checkpoint is not None and not isinstance(checkpoint, str | Path):
         raise ValueError(f"`checkpoint` must be the path of a file, got {checkpoint!r}.")
-    history = _History(problem, method, every, time_limit, callback or _watcher.get())
+    history = _History(problem, method, every, time_limit, _both(callback, _watcher.get()))
     if isinstance(method, HostMethod):
         if checkpoint is not None:
             raise ValueError(f"`checkpoint` needs a compiled loop, and {method.name} has its own.")
@@ -452,7 +460,7 @@ class _History:
         self.problem, self.method, self.callback = problem, method, callback
         self.every, self.time_limit = every, time_limit
         self.run: Any = None
-        self.spent = self.compile_seconds = 0.0
+        self.spent = self.resumed_from = self.compile_seconds = 0.0
         self.records: list[Record] = []
 
     def next_look(self, step: int) -> int:
@@ -480,7 +488,8 @@ class _History:
             self.records.append(record)
             if self.callback is not None and self.callback(record) and not final:
                 raise _Stopped(Status.interrupted)
-        if not final and self.time_limit is not None and seconds > self.time_limit:
+        limited = self.time_limit is not None and not final
+        if limited and seconds - self.resumed_from > self.time_limit:
             raise _Stopped(Status.time_limit)
 
     def trace(self, solution: Solution) -> Trace:
@@ -536,6 +545,7 @@ class _Checkpoint:
                 )
             raw = eqx.tree_deserialise_leaves(file, _raw(run))
         history.records = [Record(*record) for record in header["records"]]
+        history.resumed_from = header["seconds"]
         return _cooked(raw, run), header["seconds"]
 
 

@@ -154,6 +154,15 @@ def iterate(
 
     Returns:
         The run where it ended; its status is `Status.running` if `max_steps` was reached.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import raphson as rp
+        >>> problem = rp.Minimize(lambda y, _: jnp.sum(y**2), jnp.ones(2))
+        >>> method = rp.smooth.GradientDescent(0.5)
+        >>> run = rp.iterate(problem, method, problem.y0, rtol=0.0, atol=1e-6, max_steps=10)
+        >>> run.y.tolist(), int(run.step)
+        ([0.0, 0.0], 1)
     """
     run = begin(problem, method, y, key, rtol=rtol, atol=atol)
     return advance(problem, method, run, rtol=rtol, atol=atol, until=max_steps)

@@ -66,7 +66,24 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def oracle(method: _F) -> _F:
-    """Declare a method of a problem to be an oracle: wrappers see it, users may replace it."""
+    """Declare a method of a problem class to be an oracle: wrappers see it, users may replace it.
+
+    Args:
+        method: a method of a subclass of `AbstractProblem`, called with arrays only.
+
+    Returns:
+        The method, which asks the wrappers and the hand-written replacement first.
+
+    Example:
+        >>> import raphson as rp
+        >>> class Constrained(rp.Minimize):
+        ...     @rp.oracle
+        ...     def violation(self, y):
+        ...         return y - 1.0
+        >>> problem = Constrained(lambda y, _: y**2, 3.0, violation=lambda y, args: y - 2.0)
+        >>> float(problem.violation(problem.y0))
+        1.0
+    """
     name = method.__name__
 
     @functools.wraps(method)

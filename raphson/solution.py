@@ -54,7 +54,19 @@ class Status(eqx.Enumeration):
 
 
 def status_name(status: Any) -> str:
-    """The name of a concrete status, such as `"converged"`."""
+    """The name of a status that is known, outside of `jit`.
+
+    Args:
+        status: a `Status`, such as `Solution.status`.
+
+    Returns:
+        Its name, such as `"converged"`.
+
+    Example:
+        >>> import raphson as rp
+        >>> rp.status_name(rp.Status.max_steps)
+        'max_steps'
+    """
     return next(
         name
         for name, item in Status._name_to_item.items()
@@ -116,6 +128,17 @@ class Solution(eqx.Module):
     certificate: Certificate
     stats: Stats
     state: PyTree[Array]
+
+    def __repr__(self) -> str:
+        if isinstance(self.status._value, Tracer) or np.ndim(self.status._value):
+            return super().__repr__()
+        certificate = self.certificate
+        return (
+            f"Solution({status_name(self.status)} after {int(self.stats.steps)} steps of "
+            f"{self.stats.method}, residual {float(certificate.residual):.3g}, asked "
+            f"{float(certificate.tolerance):.3g},\n  value="
+            f"{eqx.tree_pformat(self.value, short_arrays=False)})"
+        )
 
     @property
     def converged(self) -> Bool[Array, ""]:

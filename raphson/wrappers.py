@@ -120,6 +120,16 @@ def Noisy(problem: P, key: Array, *, noise: ArrayLike = 0.0, value_noise: ArrayL
 
     Raises:
         ValueError: if a standard deviation is negative or not a number.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import raphson as rp
+        >>> problem = rp.Minimize(lambda y, _: jnp.sum(y**2), jnp.ones(3))
+        >>> noisy = rp.Noisy(problem, jax.random.key(0), noise=0.1)
+        >>> method = rp.smooth.GradientDescent(0.1)
+        >>> bool(rp.solve(noisy, method, max_steps=100, throw=False).converged)
+        False
     """
     return _wrapped(problem, _Noise(key, noise, value_noise))
 
@@ -162,6 +172,15 @@ def Inexact(problem: P, error: ArrayLike) -> P:
 
     Raises:
         ValueError: if `error` is negative or not a number.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import raphson as rp
+        >>> problem = rp.Minimize(lambda y, _: y**2, 1.0)
+        >>> inexact = rp.Inexact(problem, 0.5)
+        >>> method = rp.smooth.GradientDescent(0.25)
+        >>> float(rp.solve(inexact, method, max_steps=1, throw=False).value)
+        0.25
     """
     return _wrapped(problem, _Error(error))
 
@@ -197,6 +216,14 @@ def Faulty(problem: P, at: int, *, raises: bool = False) -> P:
 
     Raises:
         ValueError: if `at` is not a whole number of at least 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import raphson as rp
+        >>> faulty = rp.Faulty(rp.Minimize(lambda y, _: y**2, 1.0), at=2)
+        >>> solution = rp.solve(faulty, rp.smooth.GradientDescent(0.25), throw=False)
+        >>> rp.status_name(solution.status), float(solution.value)
+        ('nonfinite', 0.5)
     """
     return _wrapped(problem, _Fault(whole_number(at, "at"), raises))
 
@@ -236,6 +263,14 @@ def Delayed(problem: P, delay: int) -> P:
 
     Raises:
         ValueError: if `delay` is not a whole number of at least 1.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import raphson as rp
+        >>> delayed = rp.Delayed(rp.Minimize(lambda y, _: y**2, 1.0), 1)
+        >>> method = rp.smooth.GradientDescent(0.25)
+        >>> float(rp.solve(delayed, method, max_steps=2, throw=False).value)
+        0.0
     """
     return _wrapped(problem, _Delay(whole_number(delay, "delay", 1)))
 
@@ -272,6 +307,14 @@ def Scaled(problem: P, y_scale: ArrayLike | PyTree[ArrayLike] = 1.0, value_scale
 
     Raises:
         ValueError: if a scale is 0, not finite or not shaped as the start, or values change sign.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import raphson as rp
+        >>> meters = rp.Minimize(lambda y, _: (y - 2.0) ** 2, 0.0)
+        >>> kilometers = rp.Scaled(meters, y_scale=1000.0)
+        >>> round(1000 * float(rp.solve(kilometers).value), 3)
+        2.0
     """
     if isinstance(y_scale, int | float):
         y_scale = jax.tree.map(lambda leaf: jnp.full_like(leaf, y_scale), problem.y0)

@@ -425,6 +425,13 @@ def test_random_numbers_are_saved_too(tmp_path):
     assert rest.measures["value"].tobytes() == whole.measures["value"].tobytes()
 
 
+def test_time_limit_counts_from_where_a_run_is_resumed(tmp_path):
+    slow = rp.smooth.GradientDescent(1e-9)
+    options = {"max_steps": 2**31 - 1, "checkpoint": tmp_path / "run", "time_limit": 0.2, **FOREVER}
+    steps = [int(rp.trace(BOWL, slow, **options).solution.stats.steps) for _ in range(2)]
+    assert steps[1] > 1.1 * steps[0] > 0
+
+
 def test_checkpoint_of_another_run_is_refused(tmp_path):
     rp.trace(BOWL, DESCENT, max_steps=3, checkpoint=tmp_path / "run")
     with pytest.raises(ValueError, match="`checkpoint` .* holds a run of GradientDescent"):
@@ -567,9 +574,9 @@ def test_watches_nest():
     with rp.watch(outer.append):
         with rp.watch(inner.append):
             rp.solve(BOWL, DESCENT)
-        assert inner and not outer
-        rp.solve(BOWL, DESCENT)
-    assert len(outer) == len(inner)
+        assert len(inner) == len(outer) > 0
+        rp.trace(BOWL, DESCENT, callback=inner.append)
+    assert len(inner) == len(outer)
 
 
 def test_progress_is_shown_on_standard_error_alone(capfd):
@@ -585,3 +592,18 @@ def test_nothing_is_printed(capfd):
     rp.linear_solve(lx.MatrixLinearOperator(jnp.eye(2)), jnp.ones(2))
     captured = capfd.readouterr()
     assert captured.out == "" and captured.err == ""
+
+
+def test_answer_shows_itself_in_a_line():
+    shown = repr(rp.solve(BOWL, DESCENT))
+    assert shown.startswith("Solution(converged after ") and "GradientDescent" in shown
+    lanes = jax.vmap(lambda a: rp.solve(rp.Minimize(bowl, START, a), DESCENT, throw=False))
+    assert "value=f64[2,2]" in repr(lanes(jnp.array([1.0, 2.0]))).replace(" ", "")
+
+
+def test_default_of_many_unknowns_stops_where_it_is_asked_to():
+    weights = jnp.linspace(1.0, 100.0, 1000)
+    quartic = lambda y, w: jnp.sum(w * (y - 1) ** 2 + y**4)
+    solution = rp.minimize(quartic, jnp.zeros(1000), weights, rtol=0.0, atol=1e-3)
+    assert "gradients only" in solution.stats.reason
+    assert 1e-5 < float(solution.certificate.residual) <= 1e-3

@@ -92,18 +92,7 @@ def test_import_costs_little_more_than_what_it_stands_on():
 # --- Names and docstrings ---------------------------------------------------------------------
 
 
-# To be written; each line falls with its docstring.
-NO_EXAMPLE = ("iterate", "oracle", "status_name", "Delayed", "Faulty", "Inexact", "Noisy", "Scaled")
-NO_ARGUMENTS = ("oracle", "status_name")
-
-
-def each_public(unfinished):
-    mark = [pytest.mark.xfail(strict=True, reason="the docstring is not finished")]
-    names = [
-        pytest.param(n, marks=mark) if n.removeprefix("raphson.") in unfinished else n
-        for n in NAMES | TRAIN
-    ]
-    return pytest.mark.parametrize("name", names)
+each_public = pytest.mark.parametrize("name", NAMES | TRAIN)
 
 
 def is_used_as_given(member):
@@ -115,7 +104,7 @@ def is_used_as_given(member):
     )
 
 
-@each_public(NO_EXAMPLE)
+@each_public
 def test_public_name_has_a_docstring_with_an_example(name):
     member = (NAMES | TRAIN)[name]
     own = vars(member).get("__doc__") if inspect.isclass(member) else member.__doc__
@@ -128,7 +117,7 @@ def test_public_name_has_a_docstring_with_an_example(name):
         assert ">>>" in own, f"{name} has no example"
 
 
-@each_public(NO_ARGUMENTS)
+@each_public
 def test_public_name_documents_its_arguments(name):
     member = (NAMES | TRAIN)[name]
     if is_used_as_given(member):

@@ -159,10 +159,14 @@ class SciPyMinimize(HostMethod):
         options: dict[str, Any] = {"maxiter": max_steps}
         if "gradient" in wants:
             options["gtol"] = tolerance
+        if self.solver.lower() in ("bfgs", "cg"):
+            options["norm"] = 2
         if self.solver.lower() == "tnc":
             options = {"maxfun": 10 * max_steps}
         if self.solver.lower() == "l-bfgs-b":
-            options |= {"maxfun": 10 * max_steps, "ftol": 0.0}
+            # It looks at the greatest entry of the gradient.
+            gtol = tolerance / np.sqrt(max(1, y.size))
+            options |= {"maxfun": 10 * max_steps, "ftol": 0.0, "gtol": gtol}
         from scipy.optimize import minimize  # 0.4 s that `import raphson` need not take
 
         function, more = (lambda y: ask("value", y)), {}

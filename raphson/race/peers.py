@@ -1,9 +1,8 @@
 """The field's own solvers, with settings a careful user would choose.
 
-Optimistix ends by a test of successive iterates, SciPy often by the greatest entry of the gradient.
-Neither is the race's test, so theirs are so tight here that a solver seldom stops short of it; what
-it does beyond is not held against it. Optax's optimizers have no default learning rate: the one
-that they race with is part of the summary.
+Optimistix ends by a test of successive iterates, which is not the race's test: it is so tight here
+that a solver seldom stops short of it, and what it does beyond is not held against it. Optax's
+optimizers have no default learning rate: the one that they race with is part of the summary.
 """
 
 from __future__ import annotations
@@ -47,13 +46,9 @@ PEERS: dict[str, Peer] = {
     "optax.adam": Peer(lambda: optax.adam(RATE), "Adam, rate 0.01"),
     "optax.adan": Peer(lambda: optax.adan(RATE), "Optax's Adan, rate 0.01", False),
     "optax.lbfgs": Peer(lambda: optax.lbfgs(), "L-BFGS of memory 10, zoom search"),
-    "scipy.BFGS": Peer(lambda: SciPyMinimize("BFGS", {"norm": 2}), "BFGS, Wolfe search"),
-    "scipy.L-BFGS-B": Peer(
-        lambda: SciPyMinimize("L-BFGS-B", {"gtol": 1e-12}), "L-BFGS of memory 10, Wolfe search"
-    ),
-    "scipy.CG": Peer(
-        lambda: SciPyMinimize("CG", {"norm": 2}), "Nonlinear conjugate gradients", False
-    ),
+    "scipy.BFGS": Peer(lambda: SciPyMinimize("BFGS"), "BFGS, Wolfe search"),
+    "scipy.L-BFGS-B": Peer(lambda: SciPyMinimize("L-BFGS-B"), "L-BFGS of memory 10, Wolfe search"),
+    "scipy.CG": Peer(lambda: SciPyMinimize("CG"), "Nonlinear conjugate gradients", False),
     "scipy.Newton-CG": Peer(
         lambda: SciPyMinimize("Newton-CG", {"xtol": 1e-12}), "Truncated Newton, line search", False
     ),

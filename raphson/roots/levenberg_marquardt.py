@@ -14,19 +14,22 @@ import jax.numpy as jnp
 import lineax as lx
 from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from ..method import AbstractMethod
 from ..problem import AbstractObjective, AbstractProblem, AbstractResidual, Known
 from ..solution import Status
 from ..validate import in_range
 
+# Where |h|^2 no longer falls by more than its rounding the gradient may still do so, for a while.
+PATIENCE = 100
+
 
 class LevenbergMarquardtState(eqx.Module):
     residual: Float[Array, " m"]
     jacobian: Float[Array, "m n"]
     factor: Float[Array, ""]
-    at_rest: Bool[Array, ""]
+    idle: Int[Array, ""]
 
 
 class LevenbergMarquardt(AbstractMethod[LevenbergMarquardtState]):
@@ -78,7 +81,7 @@ class LevenbergMarquardt(AbstractMethod[LevenbergMarquardtState]):
         residual = ravel_pytree(problem.residual(y))[0]
         jacobian = problem.jacobian(y).as_matrix()
         return LevenbergMarquardtState(
-            residual, jacobian, jnp.ones((), residual.dtype), jnp.array(False)
+            residual, jacobian, jnp.ones((), residual.dtype), jnp.array(0, jnp.int32)
         )
 
     def step(
@@ -91,11 +94,11 @@ class LevenbergMarquardt(AbstractMethod[LevenbergMarquardtState]):
         mu = state.factor * (self.xi * size**self.eta + self.omega * slope**self.eta)
         d = _damped(J, h, mu)
         trial = flat + d
+        promised = jnp.sum((J @ d) ** 2) + 2 * mu * jnp.sum(d**2)
         residual = ravel_pytree(problem.residual(unravel(trial)))[0]
 
-        accepted, factor = jnp.array(True), state.factor
+        accepted, factor, idle = jnp.array(True), state.factor, jnp.array(0, jnp.int32)
         if self.globalized:
-            promised = jnp.sum(h**2) - jnp.sum((h + J @ d) ** 2)
             fallen = jnp.sum(h**2) - jnp.sum(residual**2)
             rounding = 10 * jnp.finfo(h.dtype).eps * jnp.sum(h**2)
             ratio = (fallen + rounding) / (promised + rounding)
@@ -105,15 +108,18 @@ class LevenbergMarquardt(AbstractMethod[LevenbergMarquardtState]):
                 ratio >= 0.75, factor / 4, jnp.where(ratio < 0.25, factor * 4, factor)
             )
             factor = jnp.where(jnp.isfinite(ratio), factor, state.factor * 16)
+            idle = jnp.where(fallen > rounding, 0, state.idle + 1)
 
-        at_rest = jnp.all(trial == flat)
+        # The gradient is down to its rounding where the promise is down to this.
+        spent = promised <= (jnp.finfo(h.dtype).eps * size) ** 2
+        idle = jnp.where(jnp.all(trial == flat) | spent, PATIENCE, idle)
         y = unravel(jnp.where(accepted, trial, flat))
         residual = jnp.where(accepted, residual, h)
         jacobian = jax.lax.cond(accepted, lambda: problem.jacobian(y).as_matrix(), lambda: J)
-        return y, LevenbergMarquardtState(residual, jacobian, factor, at_rest)
+        return y, LevenbergMarquardtState(residual, jacobian, factor, idle)
 
     def terminate(self, problem: Any, y: PyTree[Array], state: LevenbergMarquardtState) -> Any:
-        return Status.where(state.at_rest, Status.stalled, Status.running)
+        return Status.where(state.idle >= PATIENCE, Status.stalled, Status.running)
 
     def known(self, problem: Any, y: PyTree[Array], state: LevenbergMarquardtState) -> Known:
         if isinstance(problem, AbstractObjective):

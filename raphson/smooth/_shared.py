@@ -75,7 +75,7 @@ def cubic_step(
         low, high = jnp.where(error < 0, shift, low), jnp.where(error < 0, high, shift)
         slope = jnp.sum(h**2 / (eigenvalues + shift)) / length**2
         newton = shift - error / (slope + smoothness * length / (2 * shift**2))
-        inside = (newton > low) & (newton < high)
+        inside = (newton >= low) & (newton <= high)
         return low, high, jnp.where(inside, newton, (low + high) / 2), error, count + 1
 
     start = (low, high, high, jnp.ones_like(norm), 0)
