@@ -4,14 +4,13 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 # uv, where there is one, finds or fetches a Python that pyproject.toml allows by itself.
-# The pip that comes with Python 3.11 knows no dependency groups, hence its upgrade.
 ifneq ($(shell command -v uv 2>/dev/null),)
 CREATE := uv venv .venv
 INSTALL := uv pip install --quiet --python $(BIN)/python
 else
 CREATE := $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer \
 is needed, $(PYTHON) is " + sys.version.split()[0] + "; name another with PYTHON=...")' \
-	&& $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet --upgrade pip
+	&& $(PYTHON) -m venv .venv
 INSTALL := $(BIN)/python -m pip install --quiet
 endif
 
@@ -59,5 +58,4 @@ claims: $(INSTALLED)
 	$(BIN)/raphson claims --quick
 
 bench: $(INSTALLED)
-	$(INSTALL) --group benchmarks
 	$(BIN)/python -m benchmarks

@@ -56,10 +56,13 @@ class LocalPool(Pool):
         self.jobs = jobs or joblib.cpu_count()
         self.workers = self._hired()
         # The workers import what they need while the race is still being put together.
-        for _ in range(self.jobs):
-            self.workers.submit(os.getpid)
+        self.first = [self.workers.submit(os.getpid) for _ in range(self.jobs)]
 
     def close(self) -> None:
+        # Killed before it has handed these on, loky's own thread dies of a KeyError.
+        patience = time.monotonic() + 5.0
+        while not all(f.running() or f.done() for f in self.first) and time.monotonic() < patience:
+            time.sleep(0.005)
         self.workers.shutdown(kill_workers=True)
 
     def race(self, cases: list[Case]) -> Iterator[tuple[Case, dict[str, Any]]]:
