@@ -10,6 +10,7 @@ import contextlib
 import contextvars
 import functools
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -488,8 +489,8 @@ class _History:
             self.records.append(record)
             if self.callback is not None and self.callback(record) and not final:
                 raise _Stopped(Status.interrupted)
-        limited = self.time_limit is not None and not final
-        if limited and seconds - self.resumed_from > self.time_limit:
+        limit = math.inf if final or self.time_limit is None else self.time_limit
+        if seconds - self.resumed_from > limit:
             raise _Stopped(Status.time_limit)
 
     def trace(self, solution: Solution) -> Trace:

@@ -112,25 +112,35 @@ def in_range(
     *,
     closed: str = "neither",
 ) -> None:
-    """Refuse a hyperparameter outside its range; `closed` names the ends that belong to it.
+    """Refuse a hyperparameter of a method outside its range, as `require_number` does."""
+    what = f"`{name}` of {type(owner).__name__}"
+    require_number(getattr(owner, name), what, low, high, closed=closed)
+
+
+def require_number(
+    value: Any,
+    what: str,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    closed: str = "neither",
+) -> None:
+    """Refuse what is no number, or numbers, in a range; `closed` names the ends that belong to it.
 
     A value that is not known yet (under `jit`) is let through.
     """
-    value = getattr(owner, name)
     if isinstance(value, Tracer):
         return
     left, right = closed in ("left", "both"), closed in ("right", "both")
     where = f"{'[' if left else '('}{low:g}, {high:g}{']' if right else ')'}"
-    message = (
-        f"`{name}` of {type(owner).__name__} must be a number in {where}, got {_shown(value)}."
-    )
+    message = f"{what} must be a number in {where}, got {_shown(value)}."
     try:
         number = np.asarray(value, dtype=float)
     except (TypeError, ValueError):
         raise ValueError(message) from None
     above = (number >= low) if left else (number > low)
     below = (number <= high) if right else (number < high)
-    if isinstance(value, bool) or not np.all(above & below):
+    if isinstance(value, bool | str) or not np.all(above & below):
         raise ValueError(message)
 
 

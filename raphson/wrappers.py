@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import abc
 import inspect
-import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -19,11 +18,10 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 import optax.tree as otu
-from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, PyTree
 
 from .problem import AbstractProblem
-from .validate import as_start, in_range, require_structure, whole_number
+from .validate import as_start, in_range, require_number, require_structure, whole_number
 
 P = TypeVar("P", bound=AbstractProblem)
 
@@ -322,8 +320,7 @@ def Scaled(problem: P, y_scale: ArrayLike | PyTree[ArrayLike] = 1.0, value_scale
     require_structure(y_scale, problem.y0, "y_scale", "the start")
     if not all(bool(jnp.all(jnp.isfinite(s) & (s != 0))) for s in jax.tree.leaves(y_scale)):
         raise ValueError("`y_scale` must be finite and nowhere 0.")
-    if not isinstance(value_scale, Tracer) and not (math.isfinite(value_scale) and value_scale > 0):
-        raise ValueError(f"`value_scale` must be a positive number, got {value_scale!r}.")
+    require_number(value_scale, "`value_scale`", 0)
     scaled = problem.bare.rescaled(y_scale, value_scale)
     start = jax.tree.map(jnp.divide, problem.y0, y_scale)
     return eqx.tree_at(lambda p: p.y0, scaled, start)

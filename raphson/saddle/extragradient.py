@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from ..method import AbstractMethod
 from ..problem import AbstractProblem, Known
-from ..validate import in_range, one_of
+from ..validate import in_range, one_of, require_number
 from .problem import AbstractVariational, Saddle
 
 # Step size times the Lipschitz constant: just below the limits 1, 1/2, sqrt(2) - 1 and 1/2.
@@ -103,8 +103,7 @@ class Extragradient(AbstractMethod[ExtragradientState]):
         Raises:
             ValueError: if `lipschitz` is not positive or `variant` is none of the four.
         """
-        if not isinstance(lipschitz, Tracer) and not lipschitz > 0:
-            raise ValueError(f"`lipschitz` must be a positive number, got {lipschitz!r}.")
+        require_number(lipschitz, "`lipschitz`", 0)
         return cls(SAFE.get(variant, 1.0) / lipschitz, variant, average)
 
     def __check_init__(self):

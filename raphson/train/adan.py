@@ -6,17 +6,16 @@ Deep Models.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 import optax.tree as otu
-from jax.core import Tracer
 from jaxtyping import Array, Int, PyTree
+
+from ..validate import require_number
 
 
 class AdanState(NamedTuple):
@@ -88,14 +87,14 @@ def adan(
         >>> bool(jnp.all(jnp.abs(x) < 0.1))
         True
     """
-    for name, rate in (("b1", b1), ("b2", b2), ("b3", b3)):
-        _require(name, rate, high=1)
-    _require("eps", eps)
-    _require("weight_decay", weight_decay)
+    for name, decay in (("b1", b1), ("b2", b2), ("b3", b3)):
+        require_number(decay, f"`{name}` of adan", 0, 1, closed="left")
+    require_number(eps, "`eps` of adan", 0, closed="left")
+    require_number(weight_decay, "`weight_decay` of adan", 0, closed="left")
     if max_grad_norm is not None:
-        _require("max_grad_norm", max_grad_norm, positive=True)
+        require_number(max_grad_norm, "`max_grad_norm` of adan", 0)
     if not callable(learning_rate):
-        _require("learning_rate", learning_rate)
+        require_number(learning_rate, "`learning_rate` of adan", 0, closed="left")
 
     rate = learning_rate if callable(learning_rate) else optax.constant_schedule(learning_rate)
     # The proximal step is the step of AdamW's decay over 1 + learning_rate weight_decay.
@@ -137,13 +136,3 @@ def _scale_by_adan(b1: Any, b2: Any, b3: Any, eps: Any) -> optax.GradientTransfo
 
 def _at_least_single(leaf: Array) -> jnp.dtype:
     return jnp.promote_types(jnp.result_type(leaf), jnp.float32)
-
-
-def _require(name: str, value: Any, *, high: float = math.inf, positive: bool = False) -> None:
-    """Refuse a hyperparameter outside its range; one not known yet (under `jit`) is let through."""
-    if isinstance(value, Tracer):
-        return
-    number = isinstance(value, int | float | np.number | Array) and not isinstance(value, bool)
-    if not (number and (value > 0 if positive else value >= 0) and value < high):
-        where = f"{'(' if positive else '['}0, {high:g})"
-        raise ValueError(f"`{name}` of adan must be a number in {where}, got {value!r}.")

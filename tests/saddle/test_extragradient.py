@@ -312,7 +312,7 @@ def test_vmap_over_step_sizes_and_grad_through_the_answer():
         (lambda: Extragradient((0.1, 0.1, 0.1)), "must be one number or a pair"),
         (lambda: Extragradient("big"), "`step_size` of Extragradient must be a number"),
         (lambda: Extragradient(0.1, "popov"), "`variant` of Extragradient must be one of"),
-        (lambda: Extragradient.from_lipschitz(0.0), "`lipschitz` must be a positive number"),
+        (lambda: Extragradient.from_lipschitz(0.0), "`lipschitz` must be a number in (0, inf)"),
         (lambda: Extragradient.from_lipschitz(1.0, "popov"), "`variant` of Extragradient must be"),
         *((lambda v=v: Extragradient(variant=v), "0.45 / L") for v in SINGLE_CALL),
     ],
