@@ -12,129 +12,63 @@ State a problem once, run any method on it, get the answer with a certificate:
 from importlib import metadata as _metadata
 
 from . import (
+    conditions as conditions,
     linear as linear,
-)
-from . import (
     probes as probes,
-)
-from . import (
     problems as problems,
-)
-from . import (
     roots as roots,
-)
-from . import (
     saddle as saddle,
-)
-from . import (
     smooth as smooth,
-)
-from . import (
     train as train,
 )
 from .convenience import (
     fixed_point as fixed_point,
-)
-from .convenience import (
     least_squares as least_squares,
-)
-from .convenience import (
     linear_solve as linear_solve,
-)
-from .convenience import (
     minimize as minimize,
-)
-from .convenience import (
     root as root,
 )
-from .engine import Record as Record
-from .engine import Trace as Trace
-from .engine import solve as solve
-from .engine import trace as trace
-from .engine import watch as watch
+from .engine import Record as Record, Trace as Trace, solve as solve, trace as trace, watch as watch
+from .implicit import implicit as implicit
 from .lifts import (
     SciPyMinimize as SciPyMinimize,
-)
-from .lifts import (
     SciPyRoot as SciPyRoot,
-)
-from .lifts import (
     as_lineax as as_lineax,
-)
-from .lifts import (
     as_method as as_method,
-)
-from .lifts import (
     as_optimistix as as_optimistix,
 )
 from .linear.problem import LinearSystem as LinearSystem
-from .method import AbstractMethod as AbstractMethod
-from .method import iterate as iterate
+from .method import AbstractMethod as AbstractMethod, iterate as iterate
 from .problem import (
     AbstractObjective as AbstractObjective,
-)
-from .problem import (
     AbstractProblem as AbstractProblem,
-)
-from .problem import (
     AbstractResidual as AbstractResidual,
-)
-from .problem import (
     Facts as Facts,
-)
-from .problem import (
     Known as Known,
-)
-from .problem import (
     oracle as oracle,
 )
 from .progress import progress as progress
 from .roots.problem import (
     FixedPoint as FixedPoint,
-)
-from .roots.problem import (
     LeastSquares as LeastSquares,
-)
-from .roots.problem import (
     RootFind as RootFind,
 )
 from .saddle.problem import Saddle as Saddle
-from .smooth.problem import FiniteSum as FiniteSum
-from .smooth.problem import Minimize as Minimize
+from .smooth.problem import FiniteSum as FiniteSum, Minimize as Minimize
 from .solution import (
     Certificate as Certificate,
-)
-from .solution import (
     Solution as Solution,
-)
-from .solution import (
     SolveError as SolveError,
-)
-from .solution import (
     Stats as Stats,
-)
-from .solution import (
     Status as Status,
-)
-from .solution import (
     status_name as status_name,
 )
 from .wrappers import (
     Counted as Counted,
-)
-from .wrappers import (
     Delayed as Delayed,
-)
-from .wrappers import (
     Faulty as Faulty,
-)
-from .wrappers import (
     Inexact as Inexact,
-)
-from .wrappers import (
     Noisy as Noisy,
-)
-from .wrappers import (
     Scaled as Scaled,
 )
 

@@ -110,8 +110,7 @@ def race(
     from .race.questions import questions
     from .race.report import write_report
     from .race.run import Settings
-    from .race.runner import MAIN_METHODS, main_plan, plan
-    from .race.runner import race as run_race
+    from .race.runner import MAIN_METHODS, main_plan, plan, race as run_race
     from .race.standings import Standings
     from .race.store import Store
 

@@ -27,7 +27,7 @@ from jaxtyping import Array
 
 from .compiled import compiled
 from .defaults import choose
-from .implicit import implicit
+from .implicit import answer_of
 from .lifts import HostMethod, as_method
 from .method import AbstractMethod, Run, advance, begin, finite, iterate
 from .problem import AbstractProblem
@@ -195,7 +195,7 @@ def _judged(
     status = Status.where(jnp.isfinite(certificate.residual) | final, status, Status.nonfinite)
     usable = (status == Status.converged) | (status == Status.precise)
     stats = Stats(run.step, counts_of(problem, run.memory), method.name, reason)
-    return Solution(implicit(run.y, bare, usable), status, certificate, stats, run.state)
+    return Solution(answer_of(bare, run.y, usable), status, certificate, stats, run.state)
 
 
 def _certificate(

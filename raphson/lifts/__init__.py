@@ -14,27 +14,16 @@ import optax
 import optimistix as optx
 
 from ..method import AbstractMethod
-from ._lineax import LineaxMethod as LineaxMethod
-from ._lineax import as_lineax as as_lineax
+from ._lineax import LineaxMethod as LineaxMethod, as_lineax as as_lineax
 from ._optax import OptaxMethod as OptaxMethod
 from ._optimistix import (
     OptimistixFixedPoint as OptimistixFixedPoint,
-)
-from ._optimistix import (
     OptimistixLeastSquares as OptimistixLeastSquares,
-)
-from ._optimistix import (
     OptimistixMinimizer as OptimistixMinimizer,
-)
-from ._optimistix import (
     OptimistixRootFinder as OptimistixRootFinder,
-)
-from ._optimistix import (
     as_optimistix as as_optimistix,
 )
-from ._scipy import HostMethod as HostMethod
-from ._scipy import SciPyMinimize as SciPyMinimize
-from ._scipy import SciPyRoot as SciPyRoot
+from ._scipy import HostMethod as HostMethod, SciPyMinimize as SciPyMinimize, SciPyRoot as SciPyRoot
 
 _INBOUND = {
     optax.GradientTransformation: OptaxMethod,

@@ -1,4 +1,3 @@
 """Probes: one measure of a problem at a point, whatever method came there."""
 
-from .local_minimax import LocalMinimax as LocalMinimax
-from .local_minimax import local_minimax as local_minimax
+from .local_minimax import LocalMinimax as LocalMinimax, local_minimax as local_minimax

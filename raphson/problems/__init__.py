@@ -12,29 +12,34 @@ from functools import partial
 from typing import Any
 
 from ..problem import AbstractProblem
-from .convex import huber_chain as huber_chain
-from .convex import logistic_synthetic as logistic_synthetic
-from .convex import nesterov_worst as nesterov_worst
-from .convex import quadratic as quadratic
-from .cutest import cutest as cutest
-from .cutest import cutest_best as cutest_best
-from .cutest import cutest_names as cutest_names
-from .data import logistic as logistic
-from .data import perceptron as perceptron
-from .data import ridge as ridge
-from .data import robust as robust
-from .data import softmax as softmax
-from .nonconvex import polyak_lojasiewicz as polyak_lojasiewicz
-from .nonconvex import rosenbrock as rosenbrock
+from .convex import (
+    huber_chain as huber_chain,
+    logistic_synthetic as logistic_synthetic,
+    nesterov_worst as nesterov_worst,
+    quadratic as quadratic,
+)
+from .cutest import cutest as cutest, cutest_best as cutest_best, cutest_names as cutest_names
+from .data import (
+    logistic as logistic,
+    perceptron as perceptron,
+    ridge as ridge,
+    robust as robust,
+    softmax as softmax,
+)
+from .nonconvex import polyak_lojasiewicz as polyak_lojasiewicz, rosenbrock as rosenbrock
 from .poisson import poisson as poisson
-from .saddles import bilinear as bilinear
-from .saddles import local_minimax as local_minimax
-from .saddles import strongly_monotone as strongly_monotone
-from .systems import circle_of_roots as circle_of_roots
-from .systems import cubic_root as cubic_root
-from .systems import moiety_network as moiety_network
-from .systems import powell_singular as powell_singular
-from .systems import rosenbrock_system as rosenbrock_system
+from .saddles import (
+    bilinear as bilinear,
+    local_minimax as local_minimax,
+    strongly_monotone as strongly_monotone,
+)
+from .systems import (
+    circle_of_roots as circle_of_roots,
+    cubic_root as cubic_root,
+    moiety_network as moiety_network,
+    powell_singular as powell_singular,
+    rosenbrock_system as rosenbrock_system,
+)
 
 _CUTEST = "cutest/"
 

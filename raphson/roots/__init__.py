@@ -1,6 +1,4 @@
 """Root finding, least squares and fixed points: find y where F(y) = 0, or nearly."""
 
 from .levenberg_marquardt import LevenbergMarquardt as LevenbergMarquardt
-from .problem import FixedPoint as FixedPoint
-from .problem import LeastSquares as LeastSquares
-from .problem import RootFind as RootFind
+from .problem import FixedPoint as FixedPoint, LeastSquares as LeastSquares, RootFind as RootFind

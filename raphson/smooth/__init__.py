@@ -4,5 +4,4 @@ from .gradient_descent import GradientDescent as GradientDescent
 from .heavy_ball import HeavyBall as HeavyBall
 from .lazy_newton import LazyNewton as LazyNewton
 from .nesterov import Nesterov as Nesterov
-from .problem import FiniteSum as FiniteSum
-from .problem import Minimize as Minimize
+from .problem import FiniteSum as FiniteSum, Minimize as Minimize
