@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 import optax.tree as otu
-from jaxtyping import Array, ArrayLike, PyTree
+from jaxtyping import Array, PyTree
 
 from .implicit import Condition
 
@@ -55,7 +55,7 @@ def fixed_point(mapping: Callable[[Any, Any], Any]) -> Condition:
 def projected_gradient(
     objective: Callable[[Any, Any], Any],
     projection: Callable[[Any, Any], Any],
-    step_size: ArrayLike = 1.0,
+    step_size: Any = 1.0,
 ) -> Condition:
     """A gradient step that is projected back leads nowhere: a minimum over a convex set.
 
@@ -81,7 +81,7 @@ def projected_gradient(
 def proximal_gradient(
     objective: Callable[[Any, Any], Any],
     prox: Callable[[Any, Any, Any], Any],
-    step_size: ArrayLike = 1.0,
+    step_size: Any = 1.0,
 ) -> Condition:
     """A proximal gradient step leads nowhere: a minimum of f + g where g has a proximal map.
 

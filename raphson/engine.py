@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax.tree as otu
 from jax.core import Tracer
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from .compiled import compiled
 from .defaults import choose
@@ -96,7 +96,7 @@ def solve(
             solution = watched.solution
         elif isinstance(method, HostMethod) and not _is_traced((problem, method, key)):
             run = method.run(problem, key, rtol, atol, max_steps)
-            solution = compiled(_judged, problem, method, run, rtol, atol, reason)
+            solution = _ended(problem, method, run, rtol, atol, reason)
         else:
             limit = np.int32(max_steps)
             solution = compiled(_solved, problem, method, key, rtol, atol, limit, reason)
@@ -166,20 +166,30 @@ def _solved(
     # The answer's derivative comes from the optimality condition, never through the loop.
     still, method = _stopped((traced, method))
     run = iterate(still, method, still.y0, key, rtol=rtol, atol=atol, max_steps=max_steps)
-    return _judged(traced, method, run, rtol, atol, reason)
+    judged = _judged(traced, _answered(still, method, run), run.status, rtol, atol)
+    return _concluded(traced, method, run, judged, reason)
+
+
+def _answered(problem: AbstractProblem, method: AbstractMethod, run: Run) -> PyTree[Array]:
+    """What the run has to show."""
+    if type(method).answer is AbstractMethod.answer:
+        return run.y
+    answer = method.answer(_stopped(problem.bare), run.y, run.state)
+    # After a NaN the iterate is the last finite one, but the state is not.
+    return otu.where(finite(answer), answer, run.y)
 
 
 def _judged(
-    problem: AbstractProblem, method: AbstractMethod, run: Run, rtol: Any, atol: Any, reason: str
-) -> Solution:
-    """The solution of a run that has ended, judged by the bare problem."""
-    bare = problem.bare.without_facts
+    problem: AbstractProblem, y: PyTree[Array], status: Any, rtol: Any, atol: Any
+) -> tuple[PyTree[Array], Any, Certificate]:
+    """An answer with its derivatives, its status and certificate, by the bare problem.
+
+    Of the method nothing is asked, so that all methods share what is compiled here.
+    """
+    bare = problem.bare
     still = _stopped(bare)
-    answer = method.answer(still, run.y, run.state)
-    # After a NaN the iterate is the last finite one, but the state is not.
-    run = eqx.tree_at(lambda r: r.y, run, otu.where(finite(answer), answer, run.y))
-    certificate, start = _certificate(still, run, rtol, atol)
-    status = Status.where(run.status == Status.running, Status.max_steps, run.status)
+    certificate, start = _certificate(still, y, rtol, atol)
+    status = Status.where(status == Status.running, Status.max_steps, status)
     status = Status.where(jnp.isfinite(start), status, Status.nonfinite_start)
     # That it converged is a method's belief until the certificate holds.
     status = Status.where(status == Status.converged, Status.stalled, status)
@@ -189,19 +199,40 @@ def _judged(
     noise = jnp.where(certificate.noise <= eps**0.25 * certificate.scale, certificate.noise, 0)
     at_limit = certificate.residual <= noise
     status = Status.where(resting & at_limit, Status.precise, status)
-    status = still.diagnosed(run.y, status)
+    status = still.diagnosed(y, status)
     final = (status == Status.unbounded) | (status == Status.nonfinite_start)
     status = Status.where(certificate.holds & ~final, Status.converged, status)
     status = Status.where(jnp.isfinite(certificate.residual) | final, status, Status.nonfinite)
     usable = (status == Status.converged) | (status == Status.precise)
+    return answer_of(bare, y, usable), status, certificate
+
+
+def _concluded(
+    problem: AbstractProblem, method: AbstractMethod, run: Run, judged: Any, reason: str
+) -> Solution:
     stats = Stats(run.step, counts_of(problem, run.memory), method.name, reason)
-    return Solution(answer_of(bare, run.y, usable), status, certificate, stats, run.state)
+    value, status, certificate = judged
+    return Solution(value, status, certificate, stats, run.state)
+
+
+def _ended(
+    problem: AbstractProblem, method: AbstractMethod, run: Run, rtol: Any, atol: Any, reason: str
+) -> Solution:
+    """The solution of a run that the host drove."""
+    answer = _answer(problem, method, run)
+    judged = compiled(_judged, problem.bare, answer, run.status, rtol, atol)
+    return _concluded(problem, method, run, judged, reason)
+
+
+def _answer(problem: AbstractProblem, method: AbstractMethod, run: Run) -> PyTree[Array]:
+    own = type(method).answer is not AbstractMethod.answer
+    return compiled(_answered, problem, method, run) if own else run.y
 
 
 def _certificate(
-    problem: AbstractProblem, run: Run, rtol: Any, atol: Any
+    problem: AbstractProblem, y: PyTree[Array], rtol: Any, atol: Any
 ) -> tuple[Certificate, Array]:
-    """The certificate of the iterate, and the norm of the residual at the start."""
+    """The certificate of the answer, and the norm of the residual at the start."""
 
     def perturbed(leaf: Array) -> Array:
         eps = jnp.finfo(leaf.dtype).eps
@@ -209,8 +240,8 @@ def _certificate(
         return leaf + eps * jnp.abs(leaf) * signs.astype(leaf.dtype)
 
     # One copy of the residual is compiled for all three points.
-    nearby = jax.tree.map(perturbed, run.y)
-    points = jax.tree.map(lambda *leaves: jnp.stack(leaves), problem.y0, run.y, nearby)
+    nearby = jax.tree.map(perturbed, y)
+    points = jax.tree.map(lambda *leaves: jnp.stack(leaves), problem.y0, y, nearby)
     residuals = jax.lax.map(problem.optimality, points)
     start, here, near = (jax.tree.map(lambda leaf: leaf[i], residuals) for i in range(3))  # noqa: B023
     scale, noise = problem.scale(start), otu.norm(otu.sub(near, here))
@@ -375,7 +406,7 @@ def trace(
     if ending is not None and _is_running(run):
         run = eqx.tree_at(lambda r: r.status, run, ending)
     history.look(run, history.spent, final=True)
-    solution = compiled(_judged, problem, method, run, rtol, atol, reason)
+    solution = _ended(problem, method, run, rtol, atol, reason)
     if throw:
         raise_unless_usable(solution)
     return history.trace(solution)
@@ -432,8 +463,8 @@ def _advanced(problem: Any, method: Any, run: Run, rtol: Any, atol: Any, until: 
     return advance(problem.traced(run.y), method, run, rtol=rtol, atol=atol, until=until)
 
 
-def _measured(problem: Any, method: Any, run: Run) -> dict[str, Array]:
-    return problem.bare.measures(method.answer(problem.bare, run.y, run.state))
+def _measured(problem: Any, y: PyTree[Array]) -> dict[str, Array]:
+    return problem.measures(y)
 
 
 def _is_running(run: Run) -> bool:
@@ -476,7 +507,8 @@ class _History:
         step = int(run.step)
         last = self.records[-1].step if self.records else -1
         if step > last and (final or last < 0 or step >= self.next_look(last)):
-            measures = compiled(_measured, self.problem, self.method, run)
+            answer = _answer(self.problem, self.method, run)
+            measures = compiled(_measured, self.problem.bare, answer)
             counts = counts_of(self.problem, run.memory)
             # A compiled function answers a dict in the order of its names.
             first = {"residual": float(measures.pop("residual"))}

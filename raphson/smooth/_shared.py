@@ -47,43 +47,46 @@ def cubic_step(
     """argmin <g, h> + <H h, h> / 2 + M |h|^3 / 6, in the eigenbasis of H.
 
     The minimizer is h = -(H + s I)^-1 g with s = M |h| / 2 and H + s I positive semidefinite, so
-    that one unknown is left: a root in s of 1 / |h(s)| - M / (2 s), which is concave and rises.
+    that one unknown is left: a root in s of 1 - M |h(s)| / (2 s), which rises. It is sought as
+    t = s - s_0 from the least s_0 that is allowed, to which s alone may be equal but for rounding.
 
     Args:
         eigenvalues: of H, ascending.
         gradient: g, in the eigenbasis.
         smoothness: M, positive.
     """
-    eps = jnp.finfo(gradient.dtype).eps
+    eps, tiny = jnp.finfo(gradient.dtype).eps, jnp.finfo(gradient.dtype).tiny
     least = -jnp.min(eigenvalues, initial=0)
-    norm = jnp.linalg.norm(gradient)
-    low = least * (1 + eps) + jnp.finfo(gradient.dtype).tiny
-    high = low + jnp.sqrt(smoothness * norm / 2)
+    gaps = eigenvalues + least
+    high = tiny + jnp.sqrt(smoothness * jnp.linalg.norm(gradient) / 2)
+    # |h| is at least each of its entries.
+    low = jnp.max(smoothness * jnp.abs(gradient) / (2 * (least + high)) - gaps, initial=0)
+    low = jnp.minimum(tiny + (1 - 4 * eps) * low, high)
 
-    def step(shift: Array) -> Array:
-        return -gradient / (eigenvalues + shift)
+    def step(t: Array) -> Array:
+        return -gradient / (gaps + t)
 
     def off(carry: Any) -> Array:
-        low, high, shift, error, count = carry
+        low, high, _, error, count = carry
         return (jnp.abs(error) > 1e-8) & (high - low > 4 * eps * high) & (count < 60)
 
     def narrow(carry: Any) -> Any:
-        low, high, shift, _, count = carry
-        h = step(shift)
+        low, high, t, _, count = carry
+        h, shift = step(t), least + t
         length = jnp.linalg.norm(h)
         error = 1 - smoothness * length / (2 * shift)
-        low, high = jnp.where(error < 0, shift, low), jnp.where(error < 0, high, shift)
-        slope = jnp.sum(h**2 / (eigenvalues + shift)) / length**2
-        newton = shift - error / (slope + smoothness * length / (2 * shift**2))
+        low, high = jnp.where(error < 0, t, low), jnp.where(error < 0, high, t)
+        slope = jnp.sum((h / length) ** 2 / (gaps + t))
+        newton = t - error / (slope + smoothness * length / (2 * shift**2))
         inside = (newton >= low) & (newton <= high)
         return low, high, jnp.where(inside, newton, (low + high) / 2), error, count + 1
 
-    start = (low, high, high, jnp.ones_like(norm), 0)
-    _, _, shift, _, _ = jax.lax.while_loop(off, narrow, start)
-    h = step(shift)
+    start = (low, high, jnp.where(least > 0, low, high), jnp.ones_like(high), 0)
+    _, _, t, _, _ = jax.lax.while_loop(off, narrow, start)
+    h = step(t)
     # The hard case: g has no part along the lowest curvature, and the length that is missing lies
     # along it.
-    missing = (2 * shift / smoothness) ** 2 - jnp.sum(h**2)
+    missing = (2 * (least + t) / smoothness) ** 2 - jnp.sum(h**2)
     hard = (least > 0) & (missing > 1e-3 * jnp.sum(h**2))
     along = jnp.where(hard, jnp.sqrt(jnp.maximum(missing, 0)), 0)
     lowest = jnp.arange(h.size) == 0

@@ -62,7 +62,11 @@ class GradientDescent(AbstractMethod[GradientDescentState]):
     ) -> tuple[PyTree[Array], GradientDescentState]:
         smoothness = state.smoothness
         if self.step_size is None:
-            y, smoothness = descent(problem, y, state.value, state.gradient, smoothness / 2)
+            # Where the decrease drowns in the rounding of f, a longer step would go untested.
+            decrease = otu.norm(state.gradient, squared=True) / smoothness
+            resolved = decrease > 8 * jnp.finfo(state.value.dtype).eps * jnp.abs(state.value)
+            smoothness = jnp.where(resolved, smoothness / 2, smoothness)
+            y, smoothness = descent(problem, y, state.value, state.gradient, smoothness)
         else:
             y = otu.add_scale(y, -self.step_size, state.gradient)
         value, gradient = problem.value_and_gradient(y)
