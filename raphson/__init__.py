@@ -28,8 +28,8 @@ from .convenience import (
     minimize as minimize,
     root as root,
 )
+from .derivatives import implicit as implicit
 from .engine import Record as Record, Trace as Trace, solve as solve, trace as trace, watch as watch
-from .implicit import implicit as implicit
 from .lifts import (
     SciPyMinimize as SciPyMinimize,
     SciPyRoot as SciPyRoot,

@@ -13,7 +13,7 @@ import jax
 import optax.tree as otu
 from jaxtyping import Array, PyTree
 
-from .implicit import Condition
+from .derivatives import Condition
 
 
 def stationary(objective: Callable[[Any, Any], Any]) -> Condition:

@@ -15,6 +15,7 @@ from .roots.levenberg_marquardt import LevenbergMarquardt
 from .roots.problem import LeastSquares
 from .saddle.problem import AbstractVariational
 from .smooth.lazy_newton import LazyNewton
+from .smooth.truncated_newton import TruncatedNewton
 
 # Up to this many unknowns a dense Hessian or Jacobian is formed and factorized.
 DENSE_LIMIT = 500
@@ -34,7 +35,7 @@ def choose(problem: AbstractProblem) -> tuple[Any, str]:
     if isinstance(problem, AbstractObjective):
         if small:
             return LazyNewton(), f"an objective of {unknowns}: dense Hessians"
-        return optax.lbfgs(), f"an objective of {unknowns}: gradients only"
+        return TruncatedNewton(), f"an objective of {unknowns}: products with the Hessian only"
     if isinstance(problem, AbstractResidual):
         if small:
             return LevenbergMarquardt(), f"a system of {unknowns}: dense Jacobians"

@@ -27,7 +27,7 @@ from jaxtyping import Array, PyTree
 
 from .compiled import compiled
 from .defaults import choose
-from .implicit import answer_of
+from .derivatives import answer_of
 from .lifts import HostMethod, as_method
 from .method import AbstractMethod, Run, advance, begin, finite, iterate
 from .problem import AbstractProblem

@@ -140,7 +140,8 @@ def require_number(
         raise ValueError(message) from None
     above = (number >= low) if left else (number > low)
     below = (number <= high) if right else (number < high)
-    if isinstance(value, bool | str) or not np.all(above & below):
+    one = number.ndim == 0 or isinstance(value, tuple)
+    if isinstance(value, bool | str) or not one or not np.all(above & below):
         raise ValueError(message)
 
 

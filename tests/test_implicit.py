@@ -1,7 +1,5 @@
 """Derivatives of answers, held against central differences and closed forms."""
 
-import sys
-
 import jax
 import jax.numpy as jnp
 import lineax as lx
@@ -168,7 +166,7 @@ def test_derivatives_are_those_of_central_differences(name):
     [root, pytest.param(by_closure, marks=SLOW), pytest.param(saddle, marks=SLOW)],
 )
 def test_derivatives_by_products_where_there_are_many_unknowns(build, monkeypatch):
-    monkeypatch.setattr(sys.modules["raphson.implicit"], "DENSE_LIMIT", 1)
+    monkeypatch.setattr("raphson.derivatives.DENSE_LIMIT", 1)
     jax.clear_caches()  # nothing traced with the other limit may be used again
     check(answer(build, None))
     monkeypatch.undo()
@@ -202,7 +200,7 @@ def test_float32_derivatives_stay_float32():
 @pytest.mark.parametrize("dense_limit", [1000, 1])
 def test_second_and_third_derivatives(dense_limit, monkeypatch):
     # y + y^3 = a: y' = 1 / (1 + 3 y^2), y" = -6 y y'^3, and once more 108 y^2 y'^5 - 6 y'^4.
-    monkeypatch.setattr(sys.modules["raphson.implicit"], "DENSE_LIMIT", dense_limit)
+    monkeypatch.setattr("raphson.derivatives.DENSE_LIMIT", dense_limit)
     jax.clear_caches()  # nothing traced with the other limit may be used again
     fn = lambda y, a: y + y**3 - a
     total = lambda a: jnp.sum(rp.root(fn, jnp.zeros(2), a, **SHARP).value)

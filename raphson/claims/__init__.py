@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -79,7 +80,10 @@ class Outcome:
 
     @property
     def control_fails(self) -> bool:
-        return not self.verdict.passes(self.verdict.control)
+        # A control that broke down proves nothing.
+        return not math.isnan(self.verdict.control) and not self.verdict.passes(
+            self.verdict.control
+        )
 
     @property
     def stands(self) -> bool:

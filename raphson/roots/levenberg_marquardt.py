@@ -92,34 +92,45 @@ class LevenbergMarquardt(AbstractMethod[LevenbergMarquardtState]):
         gradient = J.T @ h
         size, slope = jnp.linalg.norm(h), jnp.linalg.norm(gradient)
         mu = state.factor * (self.xi * size**self.eta + self.omega * slope**self.eta)
+        mu = mu.astype(h.dtype)
         d = _damped(J, h, mu)
         trial = flat + d
-        promised = jnp.sum((J @ d) ** 2) + 2 * mu * jnp.sum(d**2)
         residual = ravel_pytree(problem.residual(unravel(trial)))[0]
+        promised = jnp.sum((J @ d) ** 2) + 2 * mu * jnp.sum(d**2)
+        rounding = 10 * jnp.finfo(h.dtype).eps * jnp.sum(h**2)
+        fallen = jnp.sum(h**2) - jnp.sum(residual**2)
+        ratio = (fallen + rounding) / (promised + rounding)
+        accepted = (ratio >= 1e-3) if self.globalized else jnp.array(True)
+        jacobian = jax.lax.cond(
+            accepted, lambda: problem.jacobian(unravel(trial)).as_matrix(), lambda: J
+        )
 
-        accepted, factor, idle = jnp.array(True), state.factor, jnp.array(0, jnp.int32)
+        factor, idle = state.factor, jnp.array(0, jnp.int32)
         if self.globalized:
-            fallen = jnp.sum(h**2) - jnp.sum(residual**2)
-            rounding = 10 * jnp.finfo(h.dtype).eps * jnp.sum(h**2)
-            ratio = (fallen + rounding) / (promised + rounding)
+            # Where the fall drowns in the rounding of |h|^2, gradients tell of it.
+            by_gradients = -jnp.vdot(gradient + jacobian.T @ residual, d) / promised
+            ratio = jnp.where(accepted & (promised <= rounding), by_gradients, ratio)
             accepted = ratio >= 1e-3
-            # Up fast, down slowly, and never below what keeps J^T J + mu I nonsingular.
             factor = jnp.where(
                 ratio >= 0.75, factor / 4, jnp.where(ratio < 0.25, factor * 4, factor)
             )
             factor = jnp.where(jnp.isfinite(ratio), factor, state.factor * 16)
             idle = jnp.where(fallen > rounding, 0, state.idle + 1)
 
-        # The gradient is down to its rounding where the promise is down to this.
+        # The gradient is down to its rounding where the promise is down to this. That the step is
+        # short for its damping alone is no rest.
         spent = promised <= (jnp.finfo(h.dtype).eps * size) ** 2
-        idle = jnp.where(jnp.all(trial == flat) | spent, PATIENCE, idle)
+        damped = mu * jnp.linalg.norm(d) > slope / 2
+        rest = (jnp.all(trial == flat) | spent) & ~damped
+        idle = jnp.where(rest, PATIENCE, idle)
         y = unravel(jnp.where(accepted, trial, flat))
         residual = jnp.where(accepted, residual, h)
-        jacobian = jax.lax.cond(accepted, lambda: problem.jacobian(y).as_matrix(), lambda: J)
+        jacobian = jnp.where(accepted, jacobian, J)
         return y, LevenbergMarquardtState(residual, jacobian, factor, idle)
 
     def terminate(self, problem: Any, y: PyTree[Array], state: LevenbergMarquardtState) -> Any:
-        return Status.where(state.idle >= PATIENCE, Status.stalled, Status.running)
+        status = Status.where(state.idle >= PATIENCE, Status.stalled, Status.running)
+        return Status.where(jnp.all(jnp.isfinite(state.jacobian)), status, Status.nonfinite)
 
     def known(self, problem: Any, y: PyTree[Array], state: LevenbergMarquardtState) -> Known:
         if isinstance(problem, AbstractObjective):

@@ -74,7 +74,8 @@ class RootFind(AbstractFunctionProblem, AbstractResidual):
         promised = slope * (1 + jnp.linalg.norm(flat))
         eps = jnp.finfo(residual.dtype).eps
         at_rest = (status == Status.stalled) | (status == Status.max_steps)
-        flat_there = promised <= eps**0.25 * jnp.sum(residual**2)
+        square = jnp.sum(residual**2)
+        flat_there = (promised <= eps**0.25 * square) & jnp.isfinite(square)
         return Status.where(at_rest & flat_there, Status.not_a_root, status)
 
     def check_output(self, out: PyTree, y: PyTree[Array]) -> None:

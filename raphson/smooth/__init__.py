@@ -5,3 +5,4 @@ from .heavy_ball import HeavyBall as HeavyBall
 from .lazy_newton import LazyNewton as LazyNewton
 from .nesterov import Nesterov as Nesterov
 from .problem import FiniteSum as FiniteSum, Minimize as Minimize
+from .truncated_newton import TruncatedNewton as TruncatedNewton

@@ -1,0 +1,81 @@
+"""Truncated Newton: conjugate gradients reach half of what the trust region holds."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import raphson as rp
+
+from ..problems import logistic_synthetic
+from ..smooth import TruncatedNewton
+from . import Budget, Paper, Verdict, claim
+from ._history import history
+
+PAPER = Paper(
+    slug="truncated-newton",
+    title="The Conjugate Gradient Method and Trust Regions in Large Scale Optimization",
+    authors="Steihaug",
+    year=1983,
+    implements=("raphson.smooth.TruncatedNewton",),
+    note="That a step falls at least half as far as the best one of its length is Yuan's (2000).",
+)
+
+
+def _farthest_fall(curvature: np.ndarray, slope: np.ndarray, radius: float) -> float:
+    """How far <g, h> + <H h, h> / 2 falls at most where |h| <= r, for a diagonal H > 0."""
+    low, high = 0.0, float(np.linalg.norm(slope) / radius)
+    for _ in range(200):
+        shift = (low + high) / 2
+        longer = np.linalg.norm(slope / (curvature + shift)) > radius
+        low, high = (shift, high) if longer else (low, shift)
+    h = -slope / (curvature + high)
+    return float(-slope @ h - curvature @ h**2 / 2)
+
+
+@claim(
+    PAPER,
+    "On a convex quadratic a step that ends on the border falls at least half as far as the best "
+    "step of its length, however bad the condition.",
+)
+def truncated_step_falls_half_as_far_as_the_best(budget: Budget) -> Verdict:
+    n, cases = budget.pick((20, 100), (60, 1000))
+    rng = np.random.default_rng(0)
+    curvatures = 10 ** rng.uniform(-3, 3, (cases, n))
+    # The minimum lies a few times as far as the border.
+    slopes = curvatures * rng.normal(size=(cases, n)) * 3 / np.sqrt(n)
+    best = [_farthest_fall(c, g, 1.0) for c, g in zip(curvatures, slopes)]
+
+    def least_ratio(max_products: int) -> float:
+        method = TruncatedNewton(1.0, max_products)
+
+        def step(curvature: jax.Array, slope: jax.Array) -> tuple[jax.Array, jax.Array]:
+            f = lambda y, _: jnp.vdot(slope, y) + jnp.vdot(curvature, y**2) / 2
+            run = rp.solve(rp.Minimize(f, jnp.zeros(n)), method, max_steps=1, throw=False)
+            return -run.state.value, jnp.linalg.norm(run.value)
+
+        found, length = jax.jit(jax.vmap(step))(jnp.asarray(curvatures), jnp.asarray(slopes))
+        at_border = np.asarray(length) > 0.99
+        return float(np.min((np.asarray(found) / best)[at_border | (max_products == 1)]))
+
+    case = f"least ratio over {cases} quadratics of {n} unknowns; control: the Cauchy step"
+    return Verdict(least_ratio(5000), 0.5, least_ratio(1), case, at_most=False)
+
+
+@claim(
+    PAPER,
+    "With a tolerance of sqrt |g| inside, the convergence is superlinear: the factor by which a "
+    "step shrinks |g| falls towards 0.",
+)
+def truncated_newton_is_superlinear(budget: Budget) -> Verdict:
+    n, d = budget.pick((200, 30), (500, 100))
+    problem = logistic_synthetic(n, d, regularization=1e-3)
+
+    def best_factor(max_products: int) -> float:
+        norm = history(problem, TruncatedNewton(max_products=max_products), 25)["residual"]
+        ahead = norm[1:] > 1e-13  # below, |g| is rounding
+        return float(np.min((norm[1:] / norm[:-1])[ahead]))
+
+    case = "least |g+| / |g| above rounding; control: three products a step"
+    return Verdict(best_factor(5000), 1e-2, best_factor(3), case)
