@@ -14,7 +14,7 @@ from .store import Store
 # The race without arguments: the problems of the set "main", ours beside the field's.
 MAIN_METHODS = (
     "GradientDescent",
-    "HeavyBall",
+    "TruncatedNewton",
     "Nesterov",
     "LazyNewton",
     "adan",
