@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 
 def compiled(fn: Callable[..., Any], *args: Any) -> Any:
@@ -18,16 +19,26 @@ def compiled(fn: Callable[..., Any], *args: Any) -> Any:
     precision. All else (functions, whole numbers, strings) is structure.
     """
     leaves, treedef = jax.tree.flatten(args)
-    data = [leaf for leaf in leaves if _is_data(leaf)]
-    structure = tuple(_DATA if _is_data(leaf) else leaf for leaf in leaves)
-    return _compiled(fn, treedef, structure)(*data)
+    data, structure = [], []
+    for leaf in leaves:
+        known = _KNOWN.get(type(leaf))
+        if _is_data(leaf) if known is None else known:
+            data.append(leaf)
+            leaf = _DATA
+        structure.append(leaf)
+    return _compiled(fn, treedef, tuple(structure))(*data)
 
 
 _DATA = object()
+# To ask what an array is costs JAX microseconds, and this is asked at every call.
+_KNOWN: dict[type, bool] = {}
 
 
 def _is_data(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array | float | np.ndarray | np.generic)
+    known = isinstance(leaf, jax.Array | float | np.ndarray | np.generic)
+    if not isinstance(leaf, Tracer):
+        _KNOWN[type(leaf)] = known
+    return known
 
 
 @functools.lru_cache(maxsize=1024)
