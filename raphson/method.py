@@ -29,6 +29,8 @@ class AbstractMethod(eqx.Module, Generic[State]):
     question: ClassVar[type[AbstractProblem]]
     # Whether `init` needs a random key whatever the problem.
     stochastic: ClassVar[bool] = False
+    # Whether it draws batches where the problem is sampled.
+    samples: ClassVar[bool] = False
 
     @abc.abstractmethod
     def init(self, problem: Any, y: PyTree[Array], key: Array | None) -> State:

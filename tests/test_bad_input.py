@@ -561,6 +561,10 @@ def plane(y: Any, a: dict[str, Any]) -> Any:
     return (a["matrix"] @ (y - 1) + a["square"] * y**2 + a["offset"]) * barrier(y, a)
 
 
+def map_of_plane(y: Any, a: dict[str, Any]) -> Any:
+    return y - 0.3 * plane(y, a)
+
+
 PLANE = {"matrix": SQUARE, "square": 0.0, "offset": jnp.zeros(2), "radius": INF}
 
 
@@ -575,6 +579,7 @@ def kind_of(method: type[Any]) -> str:
         "linear": rp.LinearSystem,
         "objective": rp.Minimize,
         "residual": rp.RootFind,
+        "fixed_point": rp.FixedPoint,
         "saddle": rp.Saddle,
     }
     return next(kind for kind, asked in kinds.items() if issubclass(asked, method.question))
@@ -589,6 +594,8 @@ def stated(kind: str, y0: Any = ORIGIN, **dials: Any) -> Any:
         return rp.Minimize(valley, y0, BOWL | dials)
     if kind == "residual":
         return rp.RootFind(plane, y0, PLANE | dials)
+    if kind == "fixed_point":
+        return rp.FixedPoint(map_of_plane, y0, PLANE | dials)
     return rp.Saddle(game, y0, y0, GAME | dials)
 
 
@@ -597,14 +604,15 @@ class MethodCase(NamedTuple):
     dials: dict[str, Any]
     options: dict[str, Any]
     expected: Ends
-    kinds: tuple[str, ...] = ("linear", "objective", "residual", "saddle")
+    kinds: tuple[str, ...] = ("linear", "objective", "residual", "fixed_point", "saddle")
 
 
 NAN = float("nan")
 SOLVABLE = Ends(OPEN, answer=1.0)
 UNUSABLE = ("nonfinite", "stalled", "max_steps", "breakdown", "not_a_root")
 ONES = jnp.ones((2, 2))
-FUNCTIONS = ("objective", "residual", "saddle")
+MAPS = ("residual", "fixed_point")
+FUNCTIONS = ("objective", *MAPS, "saddle")
 
 METHOD_CASES: dict[str, MethodCase] = {
     "start_nan": MethodCase(jnp.array([NAN, 0.0]), {}, {}, Ends(("nonfinite_start",), steps=0)),
@@ -650,17 +658,17 @@ METHOD_CASES: dict[str, MethodCase] = {
         {"matrix": ONES, "offset": jnp.array([0.0, 1.0])},
         {},
         Ends(UNUSABLE),
-        ("residual",),
+        MAPS,
     ),
     "zero_jacobian": MethodCase(
-        ORIGIN, {"matrix": 0 * ONES, "offset": jnp.ones(2)}, {}, Ends(UNUSABLE), ("residual",)
+        ORIGIN, {"matrix": 0 * ONES, "offset": jnp.ones(2)}, {}, Ends(UNUSABLE), MAPS
     ),
     "no_root": MethodCase(
         jnp.array([0.5, 0.3]),
         {"matrix": 0 * ONES, "square": 1.0, "offset": jnp.ones(2)},
         {},
         Ends(UNUSABLE),
-        ("residual",),
+        MAPS,
     ),
     "singular_matrix": MethodCase(
         ORIGIN, {"matrix": ONES, "vector": jnp.array([1.0, 2.0])}, {}, Ends(UNUSABLE), ("linear",)
@@ -731,7 +739,7 @@ def test_table_has_not_shrunk():
     groups = Counter(label.split("-")[0] for label in LABELS)
     assert len(set(LABELS)) == len(LABELS)
     assert (groups["start"], groups["function"], groups["options"]) == (148, 135, 188)
-    cases = {"linear": 12, "objective": 16, "residual": 14, "saddle": 11}
+    cases = {"linear": 12, "objective": 16, "residual": 14, "fixed_point": 14, "saddle": 11}
     expected = sum(
         cases[kind_of(method)] + 1 + method.stochastic + len(list(bad_hyperparameters(method)))
         for method in METHODS.values()

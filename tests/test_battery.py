@@ -51,6 +51,13 @@ def residual(a, dtype, trees):
     return rp.RootFind(fn, {"u": jnp.zeros(2, dtype), "v": jnp.zeros((), dtype)}, a)
 
 
+def fixed_point(a, dtype, trees):
+    problem = residual(a, dtype, trees)
+    # A contraction with the same answer.
+    fn = lambda y, a: otu.add_scale(y, -0.4, problem.fn(y, a))
+    return rp.FixedPoint(fn, problem.y0, a)
+
+
 def system(a, dtype, trees):
     matrix = jnp.array([[4.0, 1.0, 0.0], [1.0, 3.0, 1.0], [0.0, 1.0, 5.0]], dtype)
     if not trees:
@@ -84,6 +91,7 @@ def saddle(a, dtype, trees):
 PROBLEMS = {
     AbstractObjective: objective,
     AbstractResidual: residual,
+    rp.FixedPoint: fixed_point,
     LinearSystem: system,
     AbstractVariational: saddle,
 }

@@ -216,6 +216,7 @@ def heard_objective():
         value=heard("value", rosenbrock),
         gradient=heard("gradient", jax.grad(rosenbrock)),
         hessian=heard("hessian", hessian),
+        hvp=heard("product", lambda y, v, _: hessian(y, None).mv(v)),
     )
 
 
@@ -244,9 +245,15 @@ def heard_saddle():
     return rp.Saddle(fn, START, START, operator=heard("operator", field))
 
 
+def heard_map():
+    fn = lambda y, _: jnp.cos(y) / 2
+    return rp.FixedPoint(fn, START, apply=heard("apply", fn))
+
+
 HEARD = {
     rp.Minimize: heard_objective,
     rp.RootFind: heard_residual,
+    rp.FixedPoint: heard_map,
     rp.LinearSystem: heard_system,
     rp.Saddle: heard_saddle,
 }

@@ -30,6 +30,7 @@ class OptaxMethod(AbstractMethod[_OptaxState]):
 
     transformation: optax.GradientTransformation
     question: ClassVar[type[AbstractProblem]] = AbstractObjective
+    samples: ClassVar[bool] = True
 
     def init(self, problem: Any, y: PyTree[Array], key: Array | None) -> _OptaxState:
         now, key = _split(problem, key)

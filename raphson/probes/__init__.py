@@ -1,3 +1,10 @@
 """Probes: one measure of a problem at a point, whatever method came there."""
 
+from .gradient_normalized_smoothness import (
+    gradient_normalized_smoothness as gradient_normalized_smoothness,
+)
+from .infimal_displacement import (
+    InfimalDisplacement as InfimalDisplacement,
+    infimal_displacement as infimal_displacement,
+)
 from .local_minimax import LocalMinimax as LocalMinimax, local_minimax as local_minimax

@@ -14,7 +14,7 @@ from typing import Any
 
 from .. import train
 from ..families import FAMILIES, methods
-from ..lifts import OptaxMethod, as_method
+from ..lifts import as_method
 from ..method import AbstractMethod
 from ..problem import AbstractProblem
 from .peers import PEERS, RATE
@@ -53,8 +53,7 @@ class Entrant:
     def draws(self, problem: AbstractProblem) -> bool:
         """Whether its run on a problem depends on the seed."""
         method = self.method()
-        sampled = getattr(problem, "stochastic", False) and isinstance(method, OptaxMethod)
-        return method.stochastic or sampled
+        return method.stochastic or (method.samples and getattr(problem, "stochastic", False))
 
 
 def entrants() -> dict[str, Entrant]:

@@ -142,7 +142,9 @@ class Extragradient(AbstractMethod[ExtragradientState]):
         self, problem: Any, y: PyTree[Array], state: ExtragradientState
     ) -> tuple[PyTree[Array], ExtragradientState]:
         X, V = state.base, state.operator
-        s: Any = self.step_size(state.count) if callable(self.step_size) else self.step_size
+        # 1 / (t + 1) of an int32 would come in single precision.
+        t = state.count.astype(jnp.result_type(*jax.tree.leaves(y)))
+        s: Any = self.step_size(t) if callable(self.step_size) else self.step_size
         if self.variant == "reflected":
             # The iterate is Z already, and V its operator: step, then reflect for the next.
             base = problem.project(_moved(X, s, V))

@@ -1,0 +1,106 @@
+"""Averaging a contraction with weights 2 / (t + 2): what rate it has, and that it is no gain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ..problem import Facts
+from ..roots import FixedPoint, KrasnoselskiiMann
+from . import Budget, Paper, Verdict, claim
+from ._history import history
+
+PAPER = Paper(
+    slug="iterate-to-accelerate",
+    title="Iterate to Accelerate: A Unified Framework for Iterative Reasoning and Feedback "
+    "Convergence",
+    authors="Fein-Ashley",
+    year=2025,
+    implements=("raphson.roots.KrasnoselskiiMann",),
+    note="The rate O(1 / t^2) of the squared distance is not that of every contraction. On g times "
+    "a rotation by w the weights 2 / (t + 2) give the error prod |1 - a_t (1 - g e^iw)|, whose "
+    "square falls like t^(-4 (1 - g cos w)): the claim holds if g cos w <= 1/2, and at g = 0.9 the "
+    "power is -0.4. Picard's iteration is linear on every contraction. Checked in the Euclidean "
+    "distance and without perturbations; that feed-forward networks need exponential depth is not.",
+)
+
+
+def _falling(t: Array) -> Array:
+    return 2 / (t + 2)
+
+
+def _slower(t: Array) -> Array:
+    return 1 / (t + 1)
+
+
+@claim(
+    PAPER,
+    "On g times a rotation by w the squared distance falls like t^(-4 (1 - g cos w)), to 0.02 in "
+    "the power.",
+)
+def averages_have_the_rate_of_the_formula(budget: Budget) -> Verdict:
+    cases = [(0.3, 0.0), (0.9, 0.0), (0.9, 1.0), (0.6, 2.5)]
+
+    def deviation(weight: Callable[[Array], Array]) -> float:
+        return max(abs(_slope(g, w, weight) + 4 * (1 - g * np.cos(w))) for g, w in cases)
+
+    case = (
+        f"greatest difference of powers over {len(cases)} pairs g, w; control: weights 1 / (t + 1)"
+    )
+    return Verdict(deviation(_falling), 0.02, deviation(_slower), case)
+
+
+@claim(PAPER, "Where g cos w is at most 1/2 the squared distance falls like 1 / t^2 or faster.")
+def averages_are_quadratic_of_strong_contractions(budget: Budget) -> Verdict:
+    measured = max(_slope(0.3, 0.0, _falling), _slope(0.9, 1.0, _falling))
+    case = "greater power of t at g = 0.3, w = 0 and at g = 0.9, w = 1; control: g = 0.9, w = 0"
+    return Verdict(measured, -2.0, _slope(0.9, 0.0, _falling), case)
+
+
+@claim(
+    PAPER,
+    "Not reproduced: that the squared distance falls like 1 / t^2 for every contraction. At g = "
+    "0.9 and w = 0 its power is -0.4.",
+    reproduces=False,
+)
+def averages_are_not_quadratic_in_general(budget: Budget) -> Verdict:
+    case = "power of t at g = 0.9, w = 0; control: g = 0.3, w = 0"
+    figures = (_slope(g, 0.0, _falling) for g in (0.9, 0.3))
+    return Verdict(next(figures), -0.5, next(figures), case, at_most=False)
+
+
+@claim(
+    PAPER,
+    "Not reproduced: that the averages accelerate. After 100 steps at g = 0.9 the distance is over "
+    "1000 times that of Picard's iteration.",
+    reproduces=False,
+)
+def averages_do_not_accelerate(budget: Budget) -> Verdict:
+    def end(weight: float | Callable[[Array], Array]) -> float:
+        return float(
+            history(_contraction(0.9, 0.0), KrasnoselskiiMann(weight), 100)["distance"][-1]
+        )
+
+    case = "distance over that of Picard; control: the weight 0.95 for ever"
+    return Verdict(end(_falling) / end(1.0), 1000.0, end(0.95) / end(1.0), case, at_most=False)
+
+
+def _contraction(g: float, w: float) -> FixedPoint:
+    facts = Facts(minimizer=jnp.zeros(2))
+    return FixedPoint(_turned, jnp.array([1.0, 0.0]), (jnp.array(g), jnp.array(w)), facts=facts)
+
+
+def _turned(y: Float[Array, "2"], args: tuple[Array, Array]) -> Float[Array, "2"]:
+    g, w = args
+    c, s = g * jnp.cos(w), g * jnp.sin(w)
+    return jnp.stack([c * y[0] - s * y[1], s * y[0] + c * y[1]])
+
+
+def _slope(g: float, w: float, weight: Callable[[Array], Array]) -> float:
+    """The power of t with which the squared distance falls."""
+    distance = history(_contraction(g, w), KrasnoselskiiMann(weight), 10_000)["distance"]
+    t = np.arange(1000, len(distance))
+    return float(np.polyfit(np.log(t), np.log(distance[t] ** 2), 1)[0])
