@@ -83,7 +83,7 @@ def _burg(y: Array, _: None) -> Array:
 def _burg_steps(M: float, n: int) -> tuple[np.ndarray, ...]:
     """The fall of f, a, and g and g+ in the local norm of y, at each step of q = 3 from below 1."""
     start = jnp.asarray(np.random.default_rng(0).uniform(1e-6, 0.5, n))
-    problem, method = rp.Minimize(_burg, start), DampedNewton(3, jnp.array(M))
+    problem, method = rp.Minimize(_burg, start), DampedNewton(3, M)
 
     @jax.jit
     def iterates() -> Array:

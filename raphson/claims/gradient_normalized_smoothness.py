@@ -64,7 +64,7 @@ def a_step_within_gamma_falls_as_promised(budget: Budget) -> Verdict:
     @functools.partial(jax.vmap, in_axes=(None, 0))
     def fall(share: Array, key: Array) -> Array:
         y = 3 * jax.random.normal(key, (4,))
-        gamma = share * gradient_normalized_smoothness(problem, y, key)
+        gamma: Any = share * gradient_normalized_smoothness(problem, y, key)
         method = GradientRegularizedNewton(radius=gamma)
         state = method.init(problem, y, None)
         value, g = state.value, state.gradient

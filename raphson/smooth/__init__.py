@@ -10,5 +10,6 @@ from .normalized_gradient import NormalizedGradient as NormalizedGradient
 from .normalized_spider import NormalizedSpider as NormalizedSpider
 from .polyak_momentum import PolyakMomentum as PolyakMomentum
 from .problem import FiniteSum as FiniteSum, Minimize as Minimize
+from .saddle_free_newton import SaddleFreeNewton as SaddleFreeNewton
 from .triple_momentum import TripleMomentum as TripleMomentum
 from .truncated_newton import TruncatedNewton as TruncatedNewton

@@ -140,7 +140,7 @@ def _krylov(
     """
     unravel = ravel_pytree(y)[1]
 
-    def unit(v: Array, reference: Array) -> Array:
+    def unit(v: Array, reference: Array | float) -> Array:
         length = jnp.linalg.norm(v)
         ended = length <= 10 * g.size * jnp.finfo(g.dtype).eps * reference
         return jnp.where(ended, 0, v / jnp.where(ended, 1, length))
