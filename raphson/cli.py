@@ -326,6 +326,8 @@ def claims(
     as_json: Json = False,
 ) -> None:
     """Check what the papers claim; the exit status is 1 if a claim does not stand."""
+    import jax
+
     from .claims import Budget
     from .papers import find
 
@@ -340,6 +342,8 @@ def claims(
             row, stands = outcome.as_dict(), outcome.stands
         except Exception as error:
             row, stands = _unchecked(claim, error), False
+        # What it compiled takes memory maps, of which a process may have some 65,000.
+        jax.clear_caches()
         standing &= stands
         rows.append(row)
         if not stands:

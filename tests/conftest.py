@@ -1,6 +1,8 @@
 """Numerics are strict under test, and the closing summary counts the checks of the battery."""
 
+import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import pytest
@@ -8,6 +10,24 @@ import pytest
 # The library leaves these to its user; they are set here once, before any test makes an array.
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+MAPS = Path("/proc/self/maps")
+MANY_MAPS = 25_000
+ran = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def few_programs() -> Iterator[None]:
+    """Forget compiled programs before they use up the memory maps of the process.
+
+    Each takes some, Linux allows 65,530, and where none is left XLA dies of it.
+    """
+    yield
+    if next(ran) % 20 == 0 and MAPS.exists():
+        with MAPS.open("rb") as lines:
+            if sum(1 for _ in lines) > MANY_MAPS:
+                jax.clear_caches()
 
 
 @pytest.fixture
