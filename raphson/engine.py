@@ -174,7 +174,7 @@ def _answered(problem: AbstractProblem, method: AbstractMethod, run: Run) -> PyT
     """What the run has to show."""
     if type(method).answer is AbstractMethod.answer:
         return run.y
-    answer = method.answer(_stopped(problem.bare), run.y, run.state)
+    answer = method.answer(_stopped(problem.bare.without_facts), run.y, run.state)
     # After a NaN the iterate is the last finite one, but the state is not.
     return otu.where(finite(answer), answer, run.y)
 
@@ -186,7 +186,7 @@ def _judged(
 
     Of the method nothing is asked, so that all methods share what is compiled here.
     """
-    bare = problem.bare
+    bare = problem.bare.without_facts
     still = _stopped(bare)
     certificate, start = _certificate(still, y, rtol, atol)
     status = Status.where(status == Status.running, Status.max_steps, status)

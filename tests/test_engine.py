@@ -607,3 +607,17 @@ def test_default_of_many_unknowns_stops_where_it_is_asked_to():
     solution = rp.minimize(quartic, jnp.zeros(1000), weights, rtol=0.0, atol=1e-3)
     assert "products" in solution.stats.reason
     assert float(solution.certificate.residual) <= 1e-3
+
+
+class Peeking(rp.smooth.GradientDescent):
+    """Gradient descent that answers NaN if it gets to see what is known of the problem."""
+
+    def answer(self, problem, y, state):
+        return y if problem.facts.optimum is None else jnp.nan * y
+
+
+def test_no_method_sees_facts():
+    problem = rp.Minimize(bowl, START, 1.0, facts=rp.Facts(optimum=0.0))
+    history = rp.trace(problem, Peeking(0.1))
+    assert bool(history.solution.converged) and bool(rp.solve(problem, Peeking(0.1)).converged)
+    assert "gap" in history.measures and np.all(np.isfinite(history.measures["gap"]))

@@ -12,23 +12,10 @@ import raphson as rp
 from raphson.problems import cutest, cutest_best, logistic
 from raphson.smooth import DampedNewton
 from raphson.smooth.damped_newton import _damping
+from tests.smooth.paths import path
 
 START = np.array([3.0, -2.0, 1.0])
 POWERS = pytest.mark.parametrize("q", [3, 4])
-
-
-@eqx.filter_jit
-def scanned(problem, method, count):
-    def step(carry, _):
-        return method.step(problem, *carry), carry
-
-    start = (problem.y0, method.init(problem, problem.y0, None))
-    return jax.lax.scan(step, start, length=count + 1)[1]
-
-
-def path(problem, method, count):
-    """The iterates and states after 0, 1, ..., `count` steps."""
-    return jax.tree.map(np.asarray, scanned(problem.without_facts, method, count))
 
 
 def bowl(y, args):

@@ -1,7 +1,5 @@
 """GradientRegularizedNewton against a transcription in NumPy, thresholds by hand, real problems."""
 
-import equinox as eqx
-import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
@@ -10,23 +8,10 @@ import pytest
 import raphson as rp
 from raphson.problems import cutest, cutest_best, logistic
 from raphson.smooth import GradientRegularizedNewton
+from tests.smooth.paths import path
 
 START = np.array([1.5, -1.0, 0.5])
 HESSIANS = pytest.mark.parametrize("hessian", ["exact", "gauss_newton", "zero"])
-
-
-@eqx.filter_jit
-def scanned(problem, method, count):
-    def step(carry, _):
-        return method.step(problem, *carry), carry
-
-    start = (problem.y0, method.init(problem, problem.y0, None))
-    return jax.lax.scan(step, start, length=count + 1)[1]
-
-
-def path(problem, method, count):
-    """The iterates and states after 0, 1, ..., `count` steps."""
-    return jax.tree.map(np.asarray, scanned(problem.without_facts, method, count))
 
 
 def bent(y, args):

@@ -12,23 +12,10 @@ import raphson as rp
 from raphson.problems import convex, cutest, cutest_best
 from raphson.smooth import LazyNewton
 from raphson.smooth._shared import cubic_step
+from tests.smooth.paths import path
 
 N = 4
 START = np.array([0.01, -0.02, 0.01, 0.03])
-
-
-@eqx.filter_jit
-def scanned(problem, method, count):
-    def step(carry, _):
-        return method.step(problem, *carry), carry
-
-    start = (problem.y0, method.init(problem, problem.y0, None))
-    return jax.lax.scan(step, start, length=count + 1)[1]
-
-
-def path(problem, method, count):
-    """The iterates and states after 0, 1, ..., `count` steps."""
-    return jax.tree.map(np.asarray, scanned(problem.without_facts, method, count))
 
 
 def quartic(y, args):

@@ -1,7 +1,5 @@
 """NormalizedGradient against its formula in NumPy, closed forms, and a bound on its descent."""
 
-import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,29 +7,7 @@ import pytest
 import raphson as rp
 from raphson.problems import convex, cutest, cutest_best, rosenbrock
 from raphson.smooth import GradientDescent, NormalizedGradient
-
-
-@eqx.filter_jit
-def scanned(problem, method, count):
-    def step(carry, _):
-        return method.step(problem, *carry), carry
-
-    start = (problem.y0, method.init(problem, problem.y0, None))
-    return jax.lax.scan(step, start, length=count + 1)[1]
-
-
-def path(problem, method, count):
-    """The iterates and states after 0, 1, ..., `count` steps."""
-    return jax.tree.map(np.asarray, scanned(problem.without_facts, method, count))
-
-
-def chain(y):
-    """Rosenbrock's chain and its gradient."""
-    a, b = y[1:] - y[:-1] ** 2, 1 - y[:-1]
-    slope = np.zeros_like(y)
-    slope[1:] += 200 * a
-    slope[:-1] -= 400 * a * y[:-1] + 2 * b
-    return np.sum(100 * a**2 + b**2), slope
+from tests.smooth.paths import chain, path
 
 
 def steps(oracle, y, step_size, power, count):

@@ -1,7 +1,5 @@
 """SaddleFreeNewton against |H| as the root of H^2, Krylov spaces by QR, and closed forms."""
 
-import equinox as eqx
-import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
@@ -11,23 +9,10 @@ import scipy.linalg
 import raphson as rp
 from raphson.problems import cutest, cutest_best
 from raphson.smooth import SaddleFreeNewton
+from tests.smooth.paths import path
 
 N = 4
 START = np.array([0.3, -0.2, 0.1, 0.3])
-
-
-@eqx.filter_jit
-def scanned(problem, method, count):
-    def step(carry, _):
-        return method.step(problem, *carry), carry
-
-    start = (problem.y0, method.init(problem, problem.y0, None))
-    return jax.lax.scan(step, start, length=count + 1)[1]
-
-
-def path(problem, method, count):
-    """The iterates and states after 0, 1, ..., `count` steps."""
-    return jax.tree.map(np.asarray, scanned(problem.without_facts, method, count))
 
 
 def quartic(y, args):
