@@ -79,3 +79,22 @@ def truncated_newton_is_superlinear(budget: Budget) -> Verdict:
 
     case = "least |g+| / |g| above rounding; control: three products a step"
     return Verdict(best_factor(5000), 1e-2, best_factor(3), case)
+
+
+@claim(
+    PAPER,
+    "Conjugate gradients need few products where a quadratic has few different curvatures: with "
+    "five of them between 1 and 1e4 some thirty products minimize it to |g| <= 1e-8.",
+)
+def conjugate_directions_spare_products(budget: Budget) -> Verdict:
+    curvature = jnp.asarray(np.repeat(np.geomspace(1, 1e4, 5), budget.pick(4, 40)))
+    f = lambda y, c: jnp.vdot(c, y**2) / 2
+    problem = rp.Counted(rp.Minimize(f, jnp.ones_like(curvature), curvature))
+
+    def products(max_products: int) -> float:
+        method = TruncatedNewton(1e6, max_products)
+        solution = rp.solve(problem, method, rtol=0.0, atol=1e-8, throw=False)
+        return float(solution.stats.counts["product"])
+
+    case = f"products in {curvature.size} unknowns; control: one a step, which is steepest descent"
+    return Verdict(products(5000), 30, products(1), case)
