@@ -3,6 +3,7 @@
 from .cheb_cb import ChebCB as ChebCB
 from .problem import LinearSystem as LinearSystem
 from .sor import SOR as SOR, SSOR as SSOR
+from .symmetric_polynomials import symmetric_polynomial as symmetric_polynomial
 from .tsallis_inf import TsallisINF as TsallisINF
 from .tune_online import (
     AbstractTuner as AbstractTuner,

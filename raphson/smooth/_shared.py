@@ -16,29 +16,43 @@ def descent(
     value: Float[Array, ""],
     gradient: PyTree[Array],
     smoothness: Float[Array, ""],
+    direction: PyTree[Array] | None = None,
+    share: float = 0.5,
 ) -> tuple[PyTree[Array], Float[Array, ""]]:
     """A gradient step that the descent lemma accepts, and the smoothness L that it took.
 
-    L is doubled until f(y - g/L) <= f(y) - |g|^2 / (2 L), which holds for every L from the
-    gradient's Lipschitz constant on.
+    L is doubled until f(y - d/L) <= f(y) - <g, d> / (2 L), which holds for every L from the
+    gradient's Lipschitz constant on. The direction d is g, the gradient, or the gradient in another
+    metric, in which that constant is meant then. A `share` of a little less than 1/2 keeps rounding
+    from refusing an L that is just right.
     """
-    square = otu.vdot(gradient, gradient)
+    direction = gradient if direction is None else direction
+    square = otu.vdot(gradient, direction)
     # Near a solution the decrease drowns in the rounding of f, which must not reject a step.
     rounding = 4 * jnp.finfo(value.dtype).eps * jnp.abs(value)
 
     def tried(smoothness: Array) -> tuple[Array, PyTree[Array], Array]:
-        trial = otu.add_scale(y, -1 / smoothness, gradient)
+        trial = otu.add_scale(y, -1 / smoothness, direction)
         return smoothness, trial, problem.value(trial)
 
     def rejected(attempt: tuple[Array, PyTree[Array], Array]) -> Array:
         smoothness, _, reached = attempt
-        enough = value - reached + rounding >= square / (2 * smoothness)
+        enough = value - reached + rounding >= share * square / smoothness
         return ~enough & jnp.isfinite(smoothness)
 
     smoothness, trial, _ = jax.lax.while_loop(
         rejected, lambda attempt: tried(2 * attempt[0]), tried(smoothness)
     )
     return trial, smoothness
+
+
+def eased(
+    value: Float[Array, ""], slope: Float[Array, ""], smoothness: Float[Array, ""]
+) -> Float[Array, ""]:
+    """Half of L, from where `descent` seeks it anew along a direction d with <g, d> = `slope`."""
+    # Where the decrease drowns in the rounding of f, a longer step would go untested.
+    resolved = slope / smoothness > 8 * jnp.finfo(value.dtype).eps * jnp.abs(value)
+    return jnp.where(resolved, smoothness / 2, smoothness)
 
 
 def cubic_step(
@@ -91,3 +105,10 @@ def cubic_step(
     along = jnp.where(hard, jnp.sqrt(jnp.maximum(missing, 0)), 0)
     lowest = jnp.arange(h.size) == 0
     return h + jnp.where(lowest, jnp.where(gradient > 0, -along, along), 0)
+
+
+def spectrum(H: Float[Array, "n n"]) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:
+    """The eigenvalues, ascending, and eigenvectors of a Hessian; of 0 where it is not finite."""
+    # Without a Hessian a step still follows the gradient.
+    H = jnp.where(jnp.all(jnp.isfinite(H)), H, 0)
+    return tuple(jnp.linalg.eigh((H + H.T) / 2))

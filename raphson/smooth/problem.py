@@ -8,6 +8,7 @@ from typing import Any, Self
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import lineax as lx
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ..problem import (
@@ -152,6 +153,14 @@ class FiniteSum(AbstractObjective):
     ) -> tuple[Float[Array, ""], PyTree[Array]]:
         """The mean loss of a batch and its gradient."""
         return jax.value_and_grad(self.batch_value)(y, batch)
+
+    @oracle
+    def batch_hessian(
+        self, y: PyTree[Array], batch: PyTree[Array] | None
+    ) -> lx.AbstractLinearOperator:
+        """The Hessian of the mean loss of a batch, a symmetric Lineax operator."""
+        gradient = lambda y, _: self.batch_value_and_gradient(y, batch)[1]
+        return lx.JacobianLinearOperator(gradient, y, tags=lx.symmetric_tag)
 
     def measures(self, y: PyTree[Array]) -> dict[str, Float[Array, ""]]:
         measures = super().measures(y)
