@@ -1,0 +1,123 @@
+"""Periodic orbits by shooting, and the nine-mode model of shear flow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optimistix as optx
+from jax.flatten_util import ravel_pytree
+
+import raphson as rp
+
+from ..problems import lorenz_orbit, shear_flow9, van_der_pol_orbit
+from ..roots import floquet_multipliers
+from . import Budget, Paper, Verdict, claim
+
+PAPER = Paper(
+    slug="extremal-orbits",
+    title="Finding Extremal Periodic Orbits with Polynomial Optimization, with Application to a "
+    "Nine-Mode Model of Shear Flow",
+    authors="Lakshmi, Fantuzzi, Fernandez-Caballero, Hwang, Chernyshenko",
+    year=2020,
+    implements=(
+        "raphson.problems.shear_flow9",
+        "raphson.roots.periodic_orbit",
+        "raphson.roots.floquet_multipliers",
+    ),
+    note="Bounds of time averages by sums of squares, and the guesses that they give, need a "
+    "semidefinite program and are not implemented. Energy conservation does not tell a triad of "
+    "wrong size; the tests project the Navier-Stokes equations on the modes.",
+)
+
+_NEWTON = optx.Newton(rtol=1e-12, atol=1e-12)
+_PERIODS = (6.6632868593, 1.5586522107)
+
+
+def _orbits() -> tuple[Any, Any]:
+    return van_der_pol_orbit(), lorenz_orbit()
+
+
+@claim(
+    PAPER,
+    "The nonlinear terms of the nine-mode model conserve the energy |a|^2, for all lengths, widths "
+    "and amplitudes.",
+)
+def shear_flow_conserves_energy(budget: Budget) -> Verdict:
+    rng = np.random.default_rng(0)
+    amplitudes = jnp.asarray(rng.normal(size=(budget.pick(100, 10_000), 9)))
+    sides = jnp.asarray(rng.uniform(1, 20, (len(amplitudes), 2)))
+    fn = shear_flow9().fn
+
+    def power(a: Any, sides: Any, flipped: float) -> Any:
+        # Of terms of second order, what is even in a.
+        args = (jnp.array(400.0), *sides)
+        terms = (fn(a, args) + fn(-a, args)) / 2 - fn(jnp.zeros(9), args)
+        terms = terms.at[8].multiply(flipped)
+        return jnp.abs(a @ terms) / (jnp.linalg.norm(a) * jnp.linalg.norm(terms))
+
+    def worst(flipped: float) -> float:
+        return float(jnp.max(jax.vmap(lambda a, s: power(a, s, flipped))(amplitudes, sides)))
+
+    case = f"power over |a| |N(a)|, {len(amplitudes)} random cases; control: the ninth sign flipped"
+    return Verdict(worst(1.0), 1e-14, worst(-1.0), case)
+
+
+@claim(PAPER, "The laminar flow is a fixed point of the nine modes, stable at Re = 100.")
+def laminar_flow_is_stable(budget: Budget) -> Verdict:
+    def growth(reynolds: float) -> float:
+        problem = shear_flow9(reynolds)
+        laminar = problem.facts.minimizer
+        assert float(jnp.linalg.norm(problem.residual(laminar))) == 0
+        spectrum = np.linalg.eigvals(np.asarray(problem.jacobian(laminar).as_matrix()))
+        return float(np.max(spectrum.real))
+
+    case = "greatest growth rate of disturbances; control: without friction, Re = 1e300"
+    return Verdict(growth(100.0), -1e-3, growth(1e300), case)
+
+
+@claim(
+    PAPER,
+    "Newton's method shoots the limit cycle of Van der Pol and the shortest orbit of Lorenz to a "
+    "residual of 1e-10 in at most 10 steps.",
+)
+def newton_shoots_in_ten_steps(budget: Budget) -> Verdict:
+    def newton(problem: Any) -> float:
+        solution = rp.solve(problem, _NEWTON, rtol=0.0, atol=1e-10, max_steps=30, throw=False)
+        return float(solution.stats.steps) if bool(solution.converged) else np.inf
+
+    def chord(problem: Any) -> float:
+        flat, unravel = ravel_pytree(problem.y0)
+        shot = jax.jit(lambda flat: ravel_pytree(problem.residual(unravel(flat)))[0])
+        J = problem.jacobian(problem.y0).as_matrix()
+        for count in range(30):
+            residual = shot(flat)
+            if float(jnp.linalg.norm(residual)) <= 1e-10:
+                return count
+            flat = flat - jnp.linalg.solve(J, residual)
+        return np.inf
+
+    case = "steps, the more of both; control: with the Jacobian of the start"
+    orbits = _orbits()
+    return Verdict(max(map(newton, orbits)), 10, max(map(chord, orbits)), case)
+
+
+@claim(
+    PAPER,
+    "The orbits have the periods 6.6632868593 and 1.5586522107, and one Floquet multiplier is 1 "
+    "within 1e-6.",
+)
+def orbits_have_their_periods_and_a_multiplier_of_one(budget: Budget) -> Verdict:
+    def error(problem: Any, period: float, y: Any) -> float:
+        trivial = float(np.min(np.abs(np.asarray(floquet_multipliers(problem, y)) - 1)))
+        return max(trivial, abs(float(y[1]) - period))
+
+    found, guessed = [], []
+    for problem, period in zip(_orbits(), _PERIODS):
+        y = rp.solve(problem, _NEWTON, rtol=0.0, atol=1e-10, throw=False).value
+        found.append(error(problem, period, y))
+        guessed.append(error(problem, period, problem.y0))
+    case = "greatest error of periods and trivial multipliers; control: at the guesses"
+    return Verdict(max(found), 1e-6, min(guessed), case)
