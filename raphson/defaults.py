@@ -11,14 +11,19 @@ import optimistix as optx
 
 from .linear.problem import LinearSystem
 from .problem import AbstractObjective, AbstractProblem, AbstractResidual
+from .roots.bounded_trust_region import BoundedTrustRegion
 from .roots.levenberg_marquardt import LevenbergMarquardt
-from .roots.problem import LeastSquares
+from .roots.problem import AbstractBounded, LeastSquares
 from .saddle.problem import AbstractVariational
-from .smooth.lazy_newton import LazyNewton
+from .smooth.risk_parity import RiskParity
+from .smooth.risk_parity_ccd import RiskParityCCD
 from .smooth.truncated_newton import TruncatedNewton
+from .smooth.trust_region_newton import TrustRegionNewton
 
-# Up to this many unknowns a dense Hessian or Jacobian is formed and factorized.
+# Up to this many unknowns a dense Jacobian is formed and factorized.
 DENSE_LIMIT = 500
+# Up to this many a dense Hessian is formed, which is worth as many products with it.
+HESSIAN_LIMIT = 100
 
 
 def choose(problem: AbstractProblem) -> tuple[Any, str]:
@@ -28,13 +33,15 @@ def choose(problem: AbstractProblem) -> tuple[Any, str]:
     unknowns = "1 unknown" if size == 1 else f"{size} unknowns"
     if isinstance(problem, LinearSystem):
         return lx.AutoLinearSolver(well_posed=None), "a linear system: by the operator's structure"
+    if isinstance(problem, RiskParity):
+        return RiskParityCCD(), f"risk parity of {unknowns}: each in turn has a closed form"
     if isinstance(problem, AbstractObjective) and problem.stochastic:
         return optax.adam(1e-3), "the objective is sampled: a stochastic first-order method"
     if isinstance(problem, LeastSquares) and small:
         return LevenbergMarquardt(), f"least squares in {unknowns}: dense Jacobians"
     if isinstance(problem, AbstractObjective):
-        if small:
-            return LazyNewton(), f"an objective of {unknowns}: dense Hessians"
+        if size <= HESSIAN_LIMIT:
+            return TrustRegionNewton(), f"an objective of {unknowns}: dense Hessians"
         return TruncatedNewton(), f"an objective of {unknowns}: products with the Hessian only"
     if isinstance(problem, AbstractResidual):
         if small:
@@ -43,6 +50,8 @@ def choose(problem: AbstractProblem) -> tuple[Any, str]:
         return optx.Newton(1e-9, 1e-9, linear_solver=linear_solver), (
             f"a system of {unknowns}: products with the Jacobian only"
         )
+    if isinstance(problem, AbstractBounded):
+        return BoundedTrustRegion(), f"a system of {unknowns} within bounds: dense Jacobians"
     if isinstance(problem, AbstractVariational):
         from .saddle.extragradient import Extragradient
 

@@ -53,7 +53,7 @@ def truncated_step_falls_half_as_far_as_the_best(budget: Budget) -> Verdict:
         def step(curvature: jax.Array, slope: jax.Array) -> tuple[jax.Array, jax.Array]:
             f = lambda y, _: jnp.vdot(slope, y) + jnp.vdot(curvature, y**2) / 2
             run = rp.solve(rp.Minimize(f, jnp.zeros(n)), method, max_steps=1, throw=False)
-            return -run.state.value, jnp.linalg.norm(run.value)
+            return -run.state.region.value, jnp.linalg.norm(run.value)
 
         found, length = jax.jit(jax.vmap(step))(jnp.asarray(curvatures), jnp.asarray(slopes))
         at_border = np.asarray(length) > 0.99

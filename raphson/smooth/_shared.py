@@ -109,6 +109,7 @@ def cubic_step(
 
 def spectrum(H: Float[Array, "n n"]) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:
     """The eigenvalues, ascending, and eigenvectors of a Hessian; of 0 where it is not finite."""
+    H = H.astype(jnp.promote_types(H.dtype, jnp.float32))
     # Without a Hessian a step still follows the gradient.
     H = jnp.where(jnp.all(jnp.isfinite(H)), H, 0)
     return tuple(jnp.linalg.eigh((H + H.T) / 2))

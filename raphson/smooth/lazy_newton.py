@@ -17,7 +17,7 @@ from ..method import AbstractMethod
 from ..problem import AbstractObjective, AbstractProblem, Known
 from ..solution import Status
 from ..validate import in_range, one_of, whole_number
-from ._shared import cubic_step
+from ._shared import cubic_step, spectrum
 
 
 class LazyNewtonState(eqx.Module):
@@ -75,7 +75,7 @@ class LazyNewton(AbstractMethod[LazyNewtonState]):
 
     def init(self, problem: Any, y: PyTree[Array], key: Array | None) -> LazyNewtonState:
         value, gradient = problem.value_and_gradient(y)
-        eigenvalues, eigenvectors = _spectrum(problem, y)
+        eigenvalues, eigenvectors = spectrum(problem.hessian(y).as_matrix())
         smoothness = self.smoothness
         if smoothness is None:
             # The first regularization is a tenth of the curvature at a step against the gradient.
@@ -121,7 +121,7 @@ class LazyNewton(AbstractMethod[LazyNewtonState]):
         age = state.age + accepted
         eigenvalues, eigenvectors = jax.lax.cond(
             age >= self.refresh_every,
-            lambda: _spectrum(problem, y),
+            lambda: spectrum(problem.hessian(y).as_matrix()),
             lambda: (state.eigenvalues, state.eigenvectors),
         )
         age = jnp.where(age >= self.refresh_every, 0, age)
@@ -158,11 +158,3 @@ class LazyNewton(AbstractMethod[LazyNewtonState]):
         accepted = fallen >= 0.1 * jnp.maximum(promised, 0)
         kept = fallen >= 0.9 * promised
         return accepted, m * jnp.where(accepted, jnp.where(kept, 0.25, 1.0), 4.0)
-
-
-def _spectrum(problem: Any, y: PyTree[Array]) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:
-    hessian = problem.hessian(y).as_matrix()
-    hessian = hessian.astype(jnp.promote_types(hessian.dtype, jnp.float32))
-    # Without a Hessian the cubic term alone still makes a gradient step of the right length.
-    hessian = jnp.where(jnp.all(jnp.isfinite(hessian)), hessian, 0)
-    return tuple(jnp.linalg.eigh((hessian + hessian.T) / 2))

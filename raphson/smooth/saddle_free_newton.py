@@ -17,6 +17,7 @@ from ..method import AbstractMethod
 from ..problem import AbstractObjective, AbstractProblem, Known
 from ..solution import Status
 from ..validate import in_range, whole_number
+from ._shared import spectrum
 
 # The powers of ten by which the damping may change in a step.
 POWERS = (-3, -2, -1, 0, 1, 2, 3)
@@ -78,7 +79,7 @@ class SaddleFreeNewton(AbstractMethod[SaddleFreeNewtonState]):
         flat, unravel = ravel_pytree(y)
         g = ravel_pytree(state.gradient)[0]
         if self.rank is None:
-            eigenvalues, basis = _spectrum(problem.hessian(y).as_matrix())
+            eigenvalues, basis = spectrum(problem.hessian(y).as_matrix())
         else:
             eigenvalues, basis = _krylov(problem, y, g, min(self.rank, g.size))
         sizes, g_there = jnp.abs(eigenvalues), basis.T @ g
@@ -124,12 +125,6 @@ class SaddleFreeNewton(AbstractMethod[SaddleFreeNewtonState]):
         return Known(state.value, state.gradient)
 
 
-def _spectrum(H: Float[Array, "k k"]) -> tuple[Float[Array, " k"], Float[Array, "k k"]]:
-    # Without a Hessian a step still follows the gradient.
-    H = jnp.where(jnp.all(jnp.isfinite(H)), H, 0)
-    return tuple(jnp.linalg.eigh((H + H.T) / 2))
-
-
 def _krylov(
     problem: Any, y: PyTree[Array], g: Float[Array, " n"], k: int
 ) -> tuple[Float[Array, " k"], Float[Array, "n k"]]:
@@ -155,5 +150,5 @@ def _krylov(
 
     empty = jnp.zeros((g.size, k), g.dtype)
     Q, HQ = jax.lax.fori_loop(0, k, extend, (empty.at[:, 0].set(unit(g, 0.0)), empty))
-    eigenvalues, basis = _spectrum(Q.T @ HQ)
+    eigenvalues, basis = spectrum(Q.T @ HQ)
     return eigenvalues, Q @ basis

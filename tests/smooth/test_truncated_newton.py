@@ -8,61 +8,9 @@ import pytest
 import raphson as rp
 from raphson.problems import cutest, cutest_best, rosenbrock
 from raphson.smooth import TruncatedNewton
+from tests.smooth.trust_region import START, chain, iterates
 
 CHAIN = rosenbrock(6)
-START = np.array([-1.2, 1.0, -1.2, 1.0, 0.3, -0.4])
-
-
-def chain(y):
-    """Rosenbrock's chain, its gradient and Hessian."""
-    a, b, n = y[1:] - y[:-1] ** 2, 1 - y[:-1], y.size
-    slope = np.zeros(n)
-    slope[1:] += 200 * a
-    slope[:-1] -= 400 * a * y[:-1] + 2 * b
-    diagonal = np.zeros(n)
-    diagonal[1:] += 200
-    diagonal[:-1] += 1200 * y[:-1] ** 2 - 400 * y[1:] + 2
-    beside = np.diag(-400 * y[:-1], 1)
-    return np.sum(100 * a**2 + b**2), slope, np.diag(diagonal) + beside + beside.T
-
-
-def to_border(h, p, radius):
-    """The positive root of |h + t p| = r."""
-    return np.max(np.roots([p @ p, 2 * h @ p, h @ h - radius**2]).real)
-
-
-def steihaug(g, H, radius, tolerance):
-    h, r, p = np.zeros_like(g), g, -g
-    while True:
-        curvature = p @ H @ p
-        if curvature <= 0:
-            return h + to_border(h, p, radius) * p
-        alpha = r @ r / curvature
-        if np.linalg.norm(h + alpha * p) >= radius:
-            return h + to_border(h, p, radius) * p
-        h, last, r = h + alpha * p, r, r + alpha * H @ p
-        if np.linalg.norm(r) <= tolerance:
-            return h
-        p = -r + r @ r / (last @ last) * p
-
-
-def iterates(radius, count):
-    y = START
-    f, g, H = chain(y)
-    first = np.linalg.norm(g)
-    for _ in range(count):
-        slope = np.linalg.norm(g)
-        h = steihaug(g, H, radius, min(0.5, np.sqrt(slope / first)) * slope)
-        ratio = (f - chain(y + h)[0]) / -(g @ h + h @ H @ h / 2)
-        length = np.linalg.norm(h)
-        if ratio < 0.25:
-            radius = length / 2
-        elif ratio >= 0.75 and length >= 0.99 * radius:
-            radius = 2 * radius
-        if ratio >= 0.1:
-            y = y + h
-            f, g, H = chain(y)
-        yield y, radius, ratio
 
 
 @pytest.mark.parametrize("radius", [None, 0.1, 50.0])
@@ -72,12 +20,12 @@ def test_steps_are_those_of_steihaug(radius):
     y, state = problem.y0, method.init(problem, problem.y0, None)
     step = jax.jit(lambda y, state: method.step(problem, y, state))
     ratios = []
-    for right, right_radius, ratio in iterates(radius or np.linalg.norm(START), 14):
+    for right, right_radius, ratio in iterates(START, radius, 14, 0.1):
         y, state = step(y, state)
         np.testing.assert_allclose(y, right, rtol=1e-8)
-        np.testing.assert_allclose(state.radius, right_radius, rtol=1e-8)
+        np.testing.assert_allclose(state.region.radius, right_radius, rtol=1e-8)
         ratios.append(ratio)
-    np.testing.assert_allclose(state.value, chain(right)[0], rtol=1e-8)
+    np.testing.assert_allclose(state.region.value, chain(right)[0], rtol=1e-8)
     assert max(ratios) > 0.75 and (radius != 50.0 or min(ratios) < 0.1)
 
 
@@ -105,6 +53,23 @@ def test_quadratic_takes_a_product_for_each_of_its_curvatures():
     products, steps = int(solution.stats.counts["product"]), int(solution.stats.steps)
     assert steps <= products <= 3 * steps
     np.testing.assert_allclose(solution.value, 0.0, atol=1e-12)
+
+
+def test_step_that_falls_much_farther_than_promised_is_doubled():
+    # y^2 / 2 with a narrow dip of curvature 1e4 around the start, which is all the model sees.
+    fn = lambda y, _: jnp.vdot(y, y) / 2 - 1e-4 * jnp.exp(-((y[0] - 10) ** 2) * 1e8) * 0.5
+    problem = rp.Counted(rp.Minimize(fn, jnp.array([10.0 - 1e-5])))
+    solution = rp.solve(problem, TruncatedNewton(), max_steps=1, throw=False)
+    # y - t h with t a power of 2 and h of the model, doubled as long as f falls.
+    assert abs(float(solution.value[0])) < 6
+    assert 5 < int(solution.stats.counts["value"]) < 40
+
+
+def test_rest_where_the_gradient_cannot_fall_farther():
+    # Rounding of f and of its gradient keeps |g| from 1e-30.
+    problem = rp.Minimize(lambda y, _: jnp.sum(jnp.cosh(y - 1.0 / 3.0)) + 1e3, jnp.full(3, 2.0))
+    solution = rp.solve(problem, TruncatedNewton(), rtol=0.0, atol=1e-30, throw=False)
+    assert int(solution.stats.steps) < 100
 
 
 def test_saddle_is_left():
