@@ -12,9 +12,16 @@ from jaxtyping import ArrayLike, PyTree
 
 from .engine import solve
 from .linear.problem import LinearSystem
-from .roots.problem import FixedPoint, LeastSquares, RootFind
+from .roots.problem import (
+    BoundedLeastSquares,
+    BoundedRootFind,
+    FixedPoint,
+    LeastSquares,
+    RootFind,
+)
 from .smooth.problem import Minimize
 from .solution import Solution
+from .validate import pair
 
 
 def _solved(problem: Any, method: Any, options: dict[str, Any]) -> Solution:
@@ -66,6 +73,7 @@ def root(
     y0: PyTree[ArrayLike],
     args: PyTree = None,
     *,
+    bounds: tuple[PyTree[ArrayLike], PyTree[ArrayLike]] | None = None,
     method: Any = None,
     **options: Any,
 ) -> Solution:
@@ -75,6 +83,8 @@ def root(
         fn: `fn(y, args)`, returning arrays with as many entries as `y`.
         y0: the start, a PyTree of floating-point arrays.
         args: any data for `fn`; the answer can be differentiated by it.
+        bounds: `(lower, upper)`, each shaped as the start or one number, infinite where there is
+            none; the answer is sought within.
         method: as in `solve`.
         **options: `key`, `rtol`, `atol`, `max_steps`, `throw`, as in `solve`.
 
@@ -89,7 +99,11 @@ def root(
         >>> import raphson as rp
         >>> round(float(rp.root(lambda y, a: y**2 - a, 1.0, 2.0).value), 3)
         1.414
+        >>> round(float(rp.root(lambda y, a: y**2 - a, -1.0, 2.0, bounds=(-5.0, 0.0)).value), 3)
+        -1.414
     """
+    if bounds is not None:
+        return _solved(BoundedRootFind(fn, y0, *pair(bounds, "bounds"), args), method, options)
     return _solved(RootFind(fn, y0, args), method, options)
 
 
@@ -98,6 +112,7 @@ def least_squares(
     y0: PyTree[ArrayLike],
     args: PyTree = None,
     *,
+    bounds: tuple[PyTree[ArrayLike], PyTree[ArrayLike]] | None = None,
     method: Any = None,
     **options: Any,
 ) -> Solution:
@@ -107,6 +122,8 @@ def least_squares(
         fn: `fn(y, args)`, returning the residuals, a PyTree of arrays.
         y0: the start, a PyTree of floating-point arrays.
         args: any data for `fn`; the answer can be differentiated by it.
+        bounds: `(lower, upper)`, each shaped as the start or one number, infinite where there is
+            none; the answer is sought within.
         method: as in `solve`.
         **options: `key`, `rtol`, `atol`, `max_steps`, `throw`, as in `solve`.
 
@@ -126,6 +143,8 @@ def least_squares(
         >>> round(float(fit.value), 3)
         0.5
     """
+    if bounds is not None:
+        return _solved(BoundedLeastSquares(fn, y0, *pair(bounds, "bounds"), args), method, options)
     return _solved(LeastSquares(fn, y0, args), method, options)
 
 

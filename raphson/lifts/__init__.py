@@ -23,7 +23,12 @@ from ._optimistix import (
     OptimistixRootFinder as OptimistixRootFinder,
     as_optimistix as as_optimistix,
 )
-from ._scipy import HostMethod as HostMethod, SciPyMinimize as SciPyMinimize, SciPyRoot as SciPyRoot
+from ._scipy import (
+    HostMethod as HostMethod,
+    SciPyLeastSquares as SciPyLeastSquares,
+    SciPyMinimize as SciPyMinimize,
+    SciPyRoot as SciPyRoot,
+)
 
 _INBOUND = {
     optax.GradientTransformation: OptaxMethod,

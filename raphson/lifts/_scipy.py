@@ -1,4 +1,4 @@
-"""SciPy's `minimize` and `root` as Raphson methods: loops that the host runs."""
+"""SciPy's `minimize`, `root` and `least_squares` as Raphson methods: loops that the host runs."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from jaxtyping import Array, PyTree
 from ..compiled import compiled
 from ..method import AbstractMethod, Run, begin, through
 from ..problem import AbstractObjective, AbstractProblem, AbstractResidual, Known
+from ..roots.problem import AbstractBounded
 from ..solution import Status
 
 
@@ -278,6 +279,64 @@ _ROOT_FINDERS = {
     "anderson": "iterate",
     "df-sane": "iterate",
 }
+
+
+class SciPyLeastSquares(HostMethod):
+    """A method of `scipy.optimize.least_squares` for equations within bounds.
+
+    SciPy's own tests of convergence are set to rounding.
+
+    Args:
+        solver: SciPy's name of it, `"trf"` or `"dogbox"`.
+        options: SciPy's arguments, such as `x_scale`, which override ours.
+
+    Raises:
+        ValueError: if SciPy has no such method.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import raphson as rp
+        >>> problem = rp.BoundedLeastSquares(lambda y, _: y - 2, jnp.zeros(2), -1.0, 1.0)
+        >>> rp.solve(problem, rp.SciPyLeastSquares("dogbox")).value.round(3).tolist()
+        [1.0, 1.0]
+    """
+
+    solver: str
+    options: dict[str, Any] = eqx.field(default_factory=dict)
+    question: ClassVar[type[AbstractProblem]] = AbstractBounded
+
+    def __check_init__(self):
+        _require_known(self.solver, dict.fromkeys(("trf", "dogbox")))
+
+    def search(
+        self,
+        ask: Any,
+        y: np.ndarray,
+        tolerance: float,
+        max_steps: int,
+        see: Callable[[np.ndarray], None],
+    ) -> np.ndarray:
+        from scipy.optimize import least_squares
+
+        def jacobian(y: np.ndarray) -> Any:
+            see(y)  # where it asks for a Jacobian is an iterate
+            return ask("jacobian", y)
+
+        bounds = (ask.problem.lower, ask.problem.upper)
+        options: dict[str, Any] = dict.fromkeys(("ftol", "xtol", "gtol"), np.finfo(float).eps)
+        options |= {"max_nfev": 10 * max_steps} | self.options
+        return least_squares(
+            lambda y: ask("residual", y),
+            y,
+            jacobian,  # pyright: ignore[reportArgumentType]
+            [np.asarray(ravel_pytree(bound)[0], float) for bound in bounds],
+            self.solver,
+            **options,
+        ).x
+
+    @property
+    def name(self) -> str:
+        return f"scipy.{self.solver}"
 
 
 def _require_known(solver: Any, known: dict[str, Any]) -> None:

@@ -7,4 +7,5 @@ from .infimal_displacement import (
     InfimalDisplacement as InfimalDisplacement,
     infimal_displacement as infimal_displacement,
 )
+from .jacobian_symmetry import jacobian_symmetry as jacobian_symmetry
 from .local_minimax import LocalMinimax as LocalMinimax, local_minimax as local_minimax

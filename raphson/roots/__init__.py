@@ -1,8 +1,30 @@
 """Root finding, least squares and fixed points: find y where F(y) = 0, or nearly."""
 
 from .anderson import Anderson as Anderson
+from .bounded_trust_region import BoundedTrustRegion as BoundedTrustRegion
+from .equilibrium_propagation import (
+    holomorphic_gradient as holomorphic_gradient,
+    jacobian_homeostasis as jacobian_homeostasis,
+)
 from .feedforward import solve_feedforward as solve_feedforward
+from .graph_solver import ConvergentGraphSolver as ConvergentGraphSolver
 from .halpern import Halpern as Halpern
+from .homo_ode import Equilibrium as Equilibrium, HomoODE as HomoODE
+from .homotopy_newton import HomotopyNewton as HomotopyNewton
 from .krasnoselskii_mann import KrasnoselskiiMann as KrasnoselskiiMann
 from .levenberg_marquardt import LevenbergMarquardt as LevenbergMarquardt
-from .problem import FixedPoint as FixedPoint, LeastSquares as LeastSquares, RootFind as RootFind
+from .polynomial import (
+    AlphaCertificate as AlphaCertificate,
+    PolynomialSystem as PolynomialSystem,
+    alpha_certificate as alpha_certificate,
+    deflated as deflated,
+)
+from .problem import (
+    BoundedLeastSquares as BoundedLeastSquares,
+    BoundedRootFind as BoundedRootFind,
+    FixedPoint as FixedPoint,
+    LeastSquares as LeastSquares,
+    RootFind as RootFind,
+)
+from .scalar_newton import ScalarNewton as ScalarNewton
+from .shooting import floquet_multipliers as floquet_multipliers, periodic_orbit as periodic_orbit
