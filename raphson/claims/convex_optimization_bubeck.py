@@ -9,7 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..problem import AbstractObjective
-from ..problems import huber_chain, logistic_synthetic, nesterov_worst, quadratic
+from ..problems import (
+    first_order_lower_bound,
+    huber_chain,
+    logistic_synthetic,
+    nesterov_worst,
+    quadratic,
+)
 from ..smooth import GradientDescent, Nesterov
 from . import Budget, Paper, Verdict, claim
 from ._history import history
@@ -109,7 +115,7 @@ def nesterov_strongly_convex(_: Budget) -> Verdict:
 def smooth_lower_bound(budget: Budget) -> Verdict:
     gradients = budget.pick(50, 500)
     problem = nesterov_worst(2 * gradients + 1)
-    bound = 3 / 32 * _square_distance(problem) / (gradients + 1) ** 2
+    bound = first_order_lower_bound(gradients, 1.0, _square_distance(problem) ** 0.5)
 
     runs = [_gaps(problem, method(1.0), gradients) for method in (GradientDescent, Nesterov)]
     best, newton = _least_gaps(problem, [gradients, 2 * gradients + 1])
@@ -129,7 +135,7 @@ def smooth_lower_bound(budget: Budget) -> Verdict:
 def nesterov_is_optimal(budget: Budget) -> Verdict:
     gradients = budget.pick(500, 2000)
     problem = nesterov_worst(2 * gradients + 1)
-    bound = 3 / 32 * _square_distance(problem) / (gradients + 1) ** 2
+    bound = first_order_lower_bound(gradients, 1.0, _square_distance(problem) ** 0.5)
 
     nesterov, descent = (
         _gaps(problem, method(1.0), gradients)[-1] / bound for method in (Nesterov, GradientDescent)

@@ -12,6 +12,8 @@ from functools import partial
 from typing import Any
 
 from ..problem import AbstractProblem
+from .bounds import first_order_lower_bound as first_order_lower_bound
+from .compressor import compressor_match as compressor_match
 from .convex import (
     huber_chain as huber_chain,
     logistic_synthetic as logistic_synthetic,
@@ -26,19 +28,50 @@ from .data import (
     robust as robust,
     softmax as softmax,
 )
-from .nonconvex import polyak_lojasiewicz as polyak_lojasiewicz, rosenbrock as rosenbrock
+from .flows import (
+    lorenz_orbit as lorenz_orbit,
+    shear_flow9 as shear_flow9,
+    van_der_pol_orbit as van_der_pol_orbit,
+)
+from .functional_equation import (
+    paradise_fish as paradise_fish,
+    paradise_fish_fit as paradise_fish_fit,
+)
+from .light_curves import (
+    eclipsing_binary as eclipsing_binary,
+    eclipsing_binary_nav as eclipsing_binary_nav,
+)
+from .nonconvex import (
+    hard_nonconvex_chain as hard_nonconvex_chain,
+    hard_stochastic_chain as hard_stochastic_chain,
+    polyak_lojasiewicz as polyak_lojasiewicz,
+    rosenbrock as rosenbrock,
+)
 from .poisson import poisson as poisson
+from .portfolio import (
+    factor_correlation as factor_correlation,
+    random_correlation as random_correlation,
+    risk_parity as risk_parity,
+    risk_parity_equations as risk_parity_equations,
+)
 from .saddles import (
     bilinear as bilinear,
     local_minimax as local_minimax,
     strongly_monotone as strongly_monotone,
 )
 from .systems import (
+    brown_almost_linear as brown_almost_linear,
+    circle_and_hyperbola as circle_and_hyperbola,
     circle_of_roots as circle_of_roots,
     cubic_root as cubic_root,
+    griewank_osborne as griewank_osborne,
+    himmelblau_box as himmelblau_box,
     moiety_network as moiety_network,
+    nonnegative_fit as nonnegative_fit,
     powell_singular as powell_singular,
+    propane_combustion as propane_combustion,
     rosenbrock_system as rosenbrock_system,
+    rosenbrock_wall as rosenbrock_wall,
 )
 
 _CUTEST = "cutest/"
@@ -58,6 +91,8 @@ _GROUPS: dict[str, dict[str, Callable[..., AbstractProblem]]] = {
         "nesterov/convex": nesterov_worst,
         "nesterov/strongly_convex": partial(nesterov_worst, strong_convexity=1e-3),
         "huber_chain": huber_chain,
+        "hard_chain": hard_nonconvex_chain,
+        "hard_chain/stochastic": hard_stochastic_chain,
         "polyak_lojasiewicz": polyak_lojasiewicz,
         "rosenbrock": rosenbrock,
         "rosenbrock/chain": partial(rosenbrock, 50),
@@ -68,6 +103,29 @@ _GROUPS: dict[str, dict[str, Callable[..., AbstractProblem]]] = {
         "system/powell_singular": powell_singular,
         "system/cubic_root": cubic_root,
         "system/circle_of_roots": circle_of_roots,
+        "system/circle_and_hyperbola": circle_and_hyperbola,
+        "system/griewank_osborne": griewank_osborne,
+        "flow/shear9": shear_flow9,
+        "orbit/van_der_pol": van_der_pol_orbit,
+        "orbit/lorenz": lorenz_orbit,
+    },
+    "bounded_systems": {
+        "bounded/propane_combustion": propane_combustion,
+        "bounded/himmelblau": himmelblau_box,
+        "bounded/brown_almost_linear": brown_almost_linear,
+        "bounded/rosenbrock": rosenbrock_wall,
+        "bounded/nonnegative_fit": nonnegative_fit,
+    },
+    "applications": {
+        "portfolio/risk_parity": risk_parity,
+        "portfolio/equations": risk_parity_equations,
+        "portfolio/random_correlation": random_correlation,
+        "portfolio/factor_correlation": factor_correlation,
+        "eclipsing_binary/physical": eclipsing_binary,
+        "eclipsing_binary/nav": eclipsing_binary_nav,
+        "compressor_match": compressor_match,
+        "paradise_fish/grid": paradise_fish,
+        "paradise_fish/polynomial": paradise_fish_fit,
     },
     "linear": {
         "poisson/1d": partial(poisson, (100,)),
@@ -149,9 +207,11 @@ def sets() -> dict[str, list[str]]:
     """The sets of problems: the name of each, and the names of its problems.
 
     `"main"` is the race without arguments; `"data"`, real data; `"generators"`, minimization with
-    known constants; `"systems"`, nonlinear and `"linear"`, linear systems; `"saddle"`, saddles;
-    `"cutest-unconstrained"`, `"cutest-small"` (of these, up to 100 unknowns) and
-    `"cutest-equations"`, what of CUTEst can be stated so far.
+    known constants; `"systems"`, nonlinear systems, `"bounded_systems"`, those within bounds, and
+    `"linear"`, linear ones; `"saddle"`, saddles;
+    `"applications"`, models of other fields; `"cutest-unconstrained"`, `"cutest-small"` (of
+    these, up to 100 unknowns), `"cutest-equations"` and `"cutest-bounded-equations"`, what of
+    CUTEst can be stated so far.
 
     Example:
         >>> len(sets()["main"])
@@ -163,6 +223,7 @@ def sets() -> dict[str, list[str]]:
         "cutest-unconstrained": _prefixed(cutest_names("unconstrained")),
         "cutest-small": _prefixed(cutest_names("unconstrained", max_size=100)),
         "cutest-equations": _prefixed(cutest_names("nonlinear_equations")),
+        "cutest-bounded-equations": _prefixed(cutest_names("bounded_equations")),
     }
 
 

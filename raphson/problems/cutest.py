@@ -26,11 +26,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from ..problem import AbstractProblem, Facts
-from ..roots.problem import RootFind
+from ..roots.problem import BoundedRootFind, RootFind
 from ..smooth.problem import Minimize
 
 
@@ -47,12 +48,14 @@ def cutest(name: str) -> AbstractProblem:
 
     Returns:
         A `Minimize` for the kind `"unconstrained"`, its fact `optimum` being `cutest_best` where
-        a run has solved the problem; a `RootFind` for the kind `"nonlinear_equations"`, where a
-        system with more equations than unknowns need not have a root. `y0` is a vector.
+        a run has solved the problem; a `RootFind` for the kind `"nonlinear_equations"` and a
+        `BoundedRootFind` for `"bounded_equations"`, where a system with more equations than
+        unknowns need not have a root. `y0` is a vector. Variables that the bounds fix are no
+        unknowns, and a start outside of the bounds is moved to the nearest point within.
 
     Raises:
         ValueError: if there is no problem, or no start, of that name.
-        NotImplementedError: if the problem has bounds or constraints.
+        NotImplementedError: if it is one of minimization with bounds or constraints.
 
     Example:
         >>> from raphson.problems import cutest
@@ -62,14 +65,19 @@ def cutest(name: str) -> AbstractProblem:
     """
     name, start = _parsed(name)
     kind = _table("index")[name]["kind"]
-    if kind not in ("unconstrained", "nonlinear_equations"):
+    if kind not in ("unconstrained", "nonlinear_equations", "bounded_equations"):
         raise NotImplementedError(
-            f"{name} is of the kind {kind!r}: only CUTEst problems without bounds and constraints "
-            "can be stated so far."
+            f"{name} is of the kind {kind!r}: only equations and minimization without bounds and "
+            "constraints can be stated so far."
         )
     source = _sif2jax_problem(name, start, _precision())
     with _default_rules():
         y0, args = source.y0, source.args
+    if kind == "bounded_equations":
+        lower, upper = _bounds(source)
+        free = lower < upper
+        lower, upper, y0 = lower[free], upper[free], np.asarray(y0)[free]
+        return BoundedRootFind(_BoundedFunction(name), np.clip(y0, lower, upper), lower, upper)
     if kind == "nonlinear_equations":
         return RootFind(_Function(name), y0)
     return Minimize(_Function(name), y0, args, facts=Facts(_optimum(name)))
@@ -81,8 +89,8 @@ def cutest_names(
     """The names of the CUTEst problems of a kind, in alphabetical order.
 
     Args:
-        kind: `"unconstrained"` or `"nonlinear_equations"`, which `cutest` loads; `"bounded"`,
-            `"quadratic"`, `"constrained"` or `"bounded_equations"`, which it does not yet.
+        kind: `"unconstrained"`, `"nonlinear_equations"` or `"bounded_equations"`, which `cutest`
+            loads; `"bounded"`, `"quadratic"` or `"constrained"`, which it does not yet.
         min_size: least number of variables.
         max_size: greatest number of variables.
 
@@ -150,6 +158,22 @@ class _Function:
             else:
                 out = source.objective(wide, args)
         return jnp.asarray(out, y.dtype)
+
+
+class _BoundedFunction(_Function):
+    """The function of the variables that the bounds leave free, the others being fixed."""
+
+    def __call__(self, y: Array, args: Any) -> Array:
+        lower, upper = _bounds(_sif2jax_problem(self.name, 0, _precision()))
+        free = np.flatnonzero(lower < upper)
+        return super().__call__(jnp.asarray(lower, y.dtype).at[free].set(y), args)
+
+
+def _bounds(source: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The bounds of a problem of `sif2jax`, equal where a variable is fixed."""
+    with jax.ensure_compile_time_eval(), _default_rules():
+        lower, upper = source.bounds
+        return np.asarray(lower), np.asarray(upper)
 
 
 @functools.cache

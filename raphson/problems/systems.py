@@ -1,4 +1,4 @@
-"""Systems of nonlinear equations with known roots: regular, singular, and not isolated."""
+"""Systems of nonlinear equations with known roots: regular, singular, not isolated, in bounds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..problem import Facts
-from ..roots.problem import RootFind
+from ..roots.polynomial import PolynomialSystem
+from ..roots.problem import BoundedLeastSquares, BoundedRootFind, RootFind
 from ..validate import whole_number
 from .nonconvex import rosenbrock_start
 
@@ -91,6 +92,44 @@ def circle_of_roots() -> RootFind:
     return RootFind(_circle_of_roots, jnp.array([1.5, 1.0]))
 
 
+def circle_and_hyperbola() -> PolynomialSystem:
+    """The equations y_1^2 + y_2^2 = 2 and y_1 y_2 = 1 of curves that touch at (1, 1) and (-1, -1).
+
+    Both roots are double: Newton's method halves the error a step.
+
+    Returns:
+        The problem from y = (1.05, 0.98). Fact: the root `minimizer`, ones.
+
+    Example:
+        >>> problem = circle_and_hyperbola()
+        >>> problem.residual(problem.facts.minimizer).tolist()
+        [0.0, 0.0]
+    """
+    exponents = [[2, 0], [0, 2], [1, 1], [0, 0]]
+    coefficients = [[1.0, 1.0, 0.0, -2.0], [0.0, 0.0, 1.0, -1.0]]
+    facts = Facts(minimizer=jnp.ones(2))
+    return PolynomialSystem(exponents, coefficients, [1.05, 0.98], facts=facts)
+
+
+def griewank_osborne() -> PolynomialSystem:
+    """The equations 29/16 y_1^3 - 2 y_1 y_2 = 0 and y_2 - y_1^2 = 0, whose root 0 is triple.
+
+    Newton's method is repelled by it from nearly everywhere. Griewank, Osborne (1983), Analysis of
+    Newton's Method at Irregular Singularities.
+
+    Returns:
+        The problem from y = (0.02, 0.01). Fact: the only root `minimizer`, zeros.
+
+    Example:
+        >>> griewank_osborne().residual(jnp.array([2.0, 3.0])).tolist()
+        [2.5, -1.0]
+    """
+    exponents = [[3, 0], [1, 1], [0, 1], [2, 0]]
+    coefficients = [[29 / 16, -2.0, 0.0, 0.0], [0.0, 0.0, 1.0, -1.0]]
+    facts = Facts(minimizer=jnp.zeros(2))
+    return PolynomialSystem(exponents, coefficients, [0.02, 0.01], facts=facts)
+
+
 def moiety_network(species: int = 12, reactions: int = 8, *, seed: int = 0) -> RootFind:
     """The steady state of a network of reversible reactions that conserves moieties.
 
@@ -151,6 +190,127 @@ def moiety_network(species: int = 12, reactions: int = 8, *, seed: int = 0) -> R
     )
 
 
+def propane_combustion() -> BoundedRootFind:
+    """The chemical equilibrium of propane burnt in air, five equations for positive amounts.
+
+    The amounts differ by four orders of magnitude; the equations have three more real roots, each
+    with a negative amount. Meintjes, Morgan (1990), Chemical Equilibrium Systems as Numerical Test
+    Problems.
+
+    Returns:
+        The problem from y = 1 within [0, 100]. Fact: the only root `minimizer` there.
+
+    Example:
+        >>> problem = propane_combustion()
+        >>> bool(jnp.max(jnp.abs(problem.residual(problem.facts.minimizer))) < 1e-4)
+        True
+    """
+    root = [
+        3.1141022659849516e-03,
+        3.4597924530290214e01,
+        6.5041778697437880e-02,
+        8.5937805057794059e-01,
+        3.6951859148046023e-02,
+    ]
+    facts = Facts(minimizer=jnp.array(root))
+    return BoundedRootFind(_propane_combustion, jnp.ones(5), 0.0, 100.0, facts=facts)
+
+
+def himmelblau_box() -> BoundedRootFind:
+    """The gradient of Himmelblau's function, of whose nine roots the box [1, 5]^2 holds one.
+
+    4 y_1^3 + 4 y_1 y_2 + 2 y_2^2 - 42 y_1 - 14 = 0, and
+    2 y_1^2 + 4 y_2^3 + 4 y_1 y_2 - 26 y_2 - 22 = 0.
+    Himmelblau (1972), Applied Nonlinear Programming.
+
+    Returns:
+        The problem from y = (1.5, 4.5). Fact: the root `minimizer`, (3, 2).
+
+    Example:
+        >>> problem = himmelblau_box()
+        >>> problem.residual(problem.facts.minimizer).tolist()
+        [0.0, 0.0]
+    """
+    facts = Facts(minimizer=jnp.array([3.0, 2.0]))
+    return BoundedRootFind(_himmelblau, jnp.array([1.5, 4.5]), 1.0, 5.0, facts=facts)
+
+
+def brown_almost_linear(n: int = 5) -> BoundedRootFind:
+    """Brown's n - 1 linear equations and a product, whose root is in a corner of the box [0, 1]^n.
+
+    y_i + sum y = n + 1 for i < n, and prod y = 1. A second root has y_n > 1. More, Garbow,
+    Hillstrom (1981), Testing Unconstrained Optimization Software.
+
+    Args:
+        n: number of unknowns, at least 2.
+
+    Returns:
+        The problem from y = 1/2. Fact: the only root `minimizer` within the bounds, ones, where
+        the Jacobian has full rank.
+
+    Raises:
+        ValueError: if `n` is unfit.
+
+    Example:
+        >>> problem = brown_almost_linear()
+        >>> problem.residual(problem.facts.minimizer).tolist()
+        [0.0, 0.0, 0.0, 0.0, 0.0]
+    """
+    n = whole_number(n, "n", 2)
+    facts = Facts(minimizer=jnp.ones(n))
+    return BoundedRootFind(_brown_almost_linear, jnp.full(n, 0.5), 0.0, 1.0, facts=facts)
+
+
+def rosenbrock_wall() -> BoundedRootFind:
+    """Rosenbrock's two equations with y_1 <= 1, so that the root lies on a wall.
+
+    Returns:
+        The problem from y = (-1.2, 1). Fact: the only root `minimizer`, ones.
+
+    Example:
+        >>> problem = rosenbrock_wall()
+        >>> problem.residual(problem.facts.minimizer).tolist()
+        [0.0, 0.0]
+    """
+    upper = jnp.array([1.0, jnp.inf])
+    facts = Facts(minimizer=jnp.ones(2))
+    return BoundedRootFind(_rosenbrock, rosenbrock_start(2), -jnp.inf, upper, facts=facts)
+
+
+def nonnegative_fit(m: int = 20, n: int = 8, *, seed: int = 0) -> BoundedLeastSquares:
+    """A random linear fit A y = b where y >= 0, half of it at the bound with positive multipliers.
+
+    Args:
+        m: number of data, at least n.
+        n: number of unknowns.
+        seed: of the matrix, the answer and the multipliers.
+
+    Returns:
+        The problem from y = 1. Facts: the only answer `minimizer` and the least value `optimum`.
+
+    Raises:
+        ValueError: if an argument is unfit.
+
+    Example:
+        >>> problem = nonnegative_fit()
+        >>> (problem.facts.minimizer == 0).tolist()
+        [True, False, True, False, True, False, True, False]
+    """
+    n = whole_number(n, "n", 1)
+    m = whole_number(m, "m", n)
+    rng = np.random.default_rng(whole_number(seed, "seed"))
+    matrix = rng.standard_normal((m, n))
+    held = np.arange(n) % 2 == 0
+    answer = np.where(held, 0, 1 + rng.random(n))
+    # The gradient A^T (A y - b) is that of the multipliers, whatever the rest of the misfit.
+    misfit = np.linalg.pinv(matrix).T @ np.where(held, 1 + rng.random(n), 0)
+    rest = rng.standard_normal(m)
+    misfit += rest - matrix @ np.linalg.lstsq(matrix, rest)[0]
+    facts = Facts(minimizer=jnp.asarray(answer), optimum=jnp.asarray(misfit @ misfit / 2))
+    data = (jnp.asarray(matrix), jnp.asarray(matrix @ answer - misfit))
+    return BoundedLeastSquares(_linear_fit, jnp.ones(n), 0.0, jnp.inf, data, facts=facts)
+
+
 def _rosenbrock(y: Float[Array, " n"], _: None) -> Float[Array, " 2n-2"]:
     return jnp.concatenate([10 * (y[1:] - y[:-1] ** 2), 1 - y[:-1]])
 
@@ -172,3 +332,47 @@ def _moiety_network(y: Float[Array, " m"], args: tuple[Array, ...]) -> Float[Arr
     stoichiometry, sides, log_rates, moieties, amounts = args
     consumption = stoichiometry @ jnp.exp(log_rates + sides.T @ y)
     return jnp.concatenate([consumption, moieties @ jnp.exp(y) - amounts])
+
+
+def _propane_combustion(y: Float[Array, " 5"], _: None) -> Float[Array, " 5"]:
+    a, b, c, d, e = y
+    r, r5, r8, r10 = 10.0, 0.193, 1.799e-5 / 40, 3.846e-5 / 40
+    r6, r7, r9 = (rate / 40**0.5 for rate in (2.597e-3, 3.448e-3, 2.155e-4))
+    return jnp.stack(
+        [
+            a * b + a - 3 * e,
+            2 * a * b + a + b * c**2 + r8 * b - r * e + 2 * r10 * b**2 + r7 * b * c + r9 * b * d,
+            2 * b * c**2 + 2 * r5 * c**2 - 8 * e + r6 * c + r7 * b * c,
+            r9 * b * d + 2 * d**2 - 4 * r * e,
+            a * (b + 1)
+            + r10 * b**2
+            + b * c**2
+            + r8 * b
+            + r5 * c**2
+            + d**2
+            - 1
+            + r6 * c
+            + r7 * b * c
+            + r9 * b * d,
+        ]
+    )
+
+
+def _himmelblau(y: Float[Array, " 2"], _: None) -> Float[Array, " 2"]:
+    a, b = y
+    return jnp.stack(
+        [
+            4 * a**3 + 4 * a * b + 2 * b**2 - 42 * a - 14,
+            2 * a**2 + 4 * b**3 + 4 * a * b - 26 * b - 22,
+        ]
+    )
+
+
+def _brown_almost_linear(y: Float[Array, " n"], _: None) -> Float[Array, " n"]:
+    linear = y[:-1] + jnp.sum(y) - (y.size + 1)
+    return jnp.append(linear, jnp.prod(y) - 1)
+
+
+def _linear_fit(y: Float[Array, " n"], args: tuple[Array, Array]) -> Float[Array, " m"]:
+    matrix, data = args
+    return matrix @ y - data

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from raphson.problems.cutest import cutest, cutest_best, cutest_names
-from raphson.roots.problem import RootFind
+from raphson.problems.cutest import _sif2jax_problem, cutest, cutest_best, cutest_names
+from raphson.roots.problem import BoundedRootFind, RootFind
 from raphson.smooth.problem import Minimize
 
 
@@ -69,6 +69,12 @@ def powell_badly_scaled(y):
         ("BEALE", [1.0, 1.0], beale, Minimize),
         ("BARDNE", [1.0, 1.0, 1.0], bard, RootFind),
         ("POWELLBS", [0.0, 1.0], powell_badly_scaled, RootFind),
+        (
+            "HS1NE",
+            [-2.0, 1.0],
+            lambda y: np.array([10 * (y[1] - y[0] ** 2), 1 - y[0]]),
+            BoundedRootFind,
+        ),
     ],
 )
 def test_value_at_start_is_the_published_formula(name, start, formula, sort):
@@ -121,6 +127,32 @@ def test_best_value_where_there_is_none():
     assert cutest_best("NONMSQRT") < 900
     assert cutest("NONMSQRT").facts.optimum is None
     assert cutest_best("HS76") is None
+
+
+def test_bounds_are_the_published_ones_and_the_start_is_within():
+    # Hock, Schittkowski (1981), problem 2: from (-2, 1) where y_2 >= 1.5.
+    problem = cutest("HS2NE")
+    np.testing.assert_array_equal(problem.lower, [-np.inf, 1.5])
+    np.testing.assert_array_equal(problem.upper, [np.inf, np.inf])
+    np.testing.assert_array_equal(problem.y0, [-2.0, 1.5])
+
+
+def test_variables_that_bounds_fix_are_no_unknowns():
+    # Of the eight variables of the aircraft its three controls are fixed.
+    problem = cutest("AIRCRFTA")
+    assert problem.y0.shape == problem.lower.shape == (5,)
+    assert not np.any(np.isfinite(problem.lower))
+    source = _sif2jax_problem("AIRCRFTA", 0, "float64")
+    lower, upper = map(np.asarray, source.bounds)
+    whole, y = np.where(lower == upper, lower, 0), np.arange(5.0)
+    whole[lower < upper] = y
+    expected = source.constraint(jnp.asarray(whole))[0]
+    np.testing.assert_array_equal(problem.fn(jnp.asarray(y), None), jnp.asarray(expected))
+    assert np.sum(lower == upper) == 3 and np.any(whole[lower == upper] != 0)
+    assert cutest("AIRCRFTA").fn == problem.fn != cutest("HS1NE").fn
+    assert pickle.loads(pickle.dumps(problem.fn)) == problem.fn
+    single = problem.fn(jnp.zeros(5, jnp.float32), None)
+    assert single.dtype == jnp.float32
 
 
 def test_second_start():
@@ -229,13 +261,15 @@ def test_sif2jax_still_imports_after_a_problem():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["unconstrained", "nonlinear_equations"])
+@pytest.mark.parametrize("kind", ["unconstrained", "nonlinear_equations", "bounded_equations"])
 def test_every_problem_loads_alone_and_is_as_the_index_says(kind):
     for name in cutest_names(kind):
         problem = cutest(name)
         out = jax.eval_shape(problem.fn, problem.y0, problem.args)
         assert out.dtype == problem.y0.dtype == jnp.float64, name
-        assert name in cutest_names(kind, min_size=problem.y0.size, max_size=problem.y0.size)
+        # Of bounded equations the index counts the fixed variables, too.
+        most = None if kind == "bounded_equations" else problem.y0.size
+        assert name in cutest_names(kind, min_size=problem.y0.size, max_size=most)
         assert (out.shape == ()) == (kind == "unconstrained"), name
 
 
@@ -257,7 +291,7 @@ def test_unknown_names_are_refused(name, message):
         cutest_best(name)
 
 
-@pytest.mark.parametrize("name", ["HS76", "HS1", "CHEBYQADNE", "HS6"])
+@pytest.mark.parametrize("name", ["HS76", "HS1", "HS6"])
 def test_bounds_and_constraints_are_refused_for_now(name):
     with pytest.raises(NotImplementedError, match=f"{name} is of the kind"):
         cutest(name)

@@ -5,20 +5,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.integrate
 import scipy.optimize
 
 from raphson.problems import (
+    brown_almost_linear,
     circle_of_roots,
     cubic_root,
+    hard_nonconvex_chain,
+    hard_stochastic_chain,
+    himmelblau_box,
     huber_chain,
     logistic_synthetic,
     moiety_network,
     nesterov_worst,
+    nonnegative_fit,
     polyak_lojasiewicz,
     powell_singular,
+    propane_combustion,
     quadratic,
     rosenbrock,
     rosenbrock_system,
+    rosenbrock_wall,
 )
 
 MINIMIZE = {
@@ -157,6 +165,88 @@ def test_huber_chain_is_made_of_huber_functions():
     assert float(huber_chain(4).value(jnp.asarray(y))) == pytest.approx(wanted)
 
 
+def hard_chain_points(n, count=200):
+    """The start, and random points of which many have coordinates that are 0 or beyond 1."""
+    rng = np.random.default_rng(5)
+    ys = rng.uniform(-2, 2, (count, n)) * (rng.random((count, n)) < 0.8)
+    return np.concatenate([np.zeros((1, n)), ys])
+
+
+def test_hard_chain_is_made_of_psi_and_phi():
+    psi = lambda t: np.exp(1 - 1 / (2 * t - 1) ** 2) if t > 0.5 else 0.0
+    phi = lambda t: scipy.integrate.quad(lambda s: np.exp(0.5 - s * s / 2), -40, t, points=[0])[0]
+    value = eqx.filter_jit(hard_nonconvex_chain(4).objective)
+    for y in hard_chain_points(4, 10):
+        pairs = list(zip(y, y[1:]))
+        wanted = sum(psi(-a) * phi(-b) - psi(a) * phi(b) for a, b in pairs) - psi(1) * phi(y[0])
+        assert float(value(y)) == pytest.approx(wanted, rel=1e-10)
+
+
+def test_hard_chain_keeps_its_bounds():
+    n = 6
+    problem, ys = hard_nonconvex_chain(n), hard_chain_points(n)
+    gradient = np.asarray(jax.jit(jax.vmap(jax.grad(problem.objective)))(ys))
+    hessian = np.asarray(jax.jit(jax.vmap(jax.hessian(problem.objective)))(ys))
+    spectra = np.linalg.eigvalsh(hessian)
+    assert 20 < np.abs(spectra).max() <= problem.facts.lipschitz and spectra.min() < -1
+    assert 5 < np.abs(gradient).max() <= 23
+    stuck = np.abs(ys[:, -1]) < 1
+    norm = np.linalg.norm(gradient, axis=1)
+    assert stuck.sum() > 50 and np.all(norm[stuck] > 1)
+    far = float(problem.objective(jnp.full(n, 1e4)))
+    assert far == pytest.approx(problem.facts.optimum, rel=1e-7) and far > problem.facts.optimum
+    assert float(problem.objective(problem.y0)) - problem.facts.optimum <= 12 * n
+
+
+def test_derivatives_of_the_hard_chain_reveal_one_coordinate():
+    problem = hard_nonconvex_chain(6)
+    derivatives = jax.jit(lambda y: (jax.grad(problem.objective)(y), jax.hessian(problem.fn)(y, 0)))
+    for y in hard_chain_points(6, 20):
+        for known in range(6):
+            cut = np.where(np.arange(6) < known, y, 0)
+            gradient, hessian = map(np.asarray, derivatives(cut))
+            assert not np.any(gradient[known + 1 :]) and not np.any(hessian[known + 1 :])
+    # Just above 1/2, where Psi is below what a number can hold, nothing turns to NaN.
+    near = np.nextafter(np.full(6, 0.5), 1) + np.array([0, 1e-15, 1e-9, 1e-3, 0.01, 0.02])
+    assert all(np.all(np.isfinite(d)) for d in derivatives(near))
+
+
+def test_a_rotated_hard_chain_is_the_chain():
+    problem = hard_nonconvex_chain(5, seed=3)
+    rotation = np.asarray(problem.args)
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(5), atol=1e-12)
+    y = hard_chain_points(5, 1)[1]
+    plain = hard_nonconvex_chain(5).objective(jnp.asarray(y))
+    np.testing.assert_allclose(problem.objective(jnp.asarray(rotation.T @ y)), plain)
+
+
+def test_samples_of_the_hard_chain_hide_what_is_not_reached():
+    problem, plain = hard_stochastic_chain(5, 4), hard_nonconvex_chain(5)
+    whole, exact = (
+        eqx.filter_jit(lambda y, p=p: (*p.value_and_gradient(y), p.hessian(y).as_matrix()))
+        for p in (problem, plain)
+    )
+    sampled = eqx.filter_jit(problem.batch_value_and_gradient)
+    for y in (
+        [0.9, -0.8, 0.2, 0.0, 0.0],
+        [0.9, 0.3, 0.0, 0.0, 0.0],
+        [0.0] * 5,
+        [0.9, 0.1, 0.9, 0.2, 0.8],
+        [0.9] * 4 + [0.2],
+    ):
+        y = jnp.asarray(y)
+        for got, wanted in zip(whole(y), exact(y)):
+            np.testing.assert_allclose(got, wanted, atol=1e-13)
+        value, gradient, _ = map(np.asarray, exact(y))
+        reached = np.arange(5) <= np.max(np.flatnonzero(np.abs(y) > 0.25), initial=-1)
+        shown = sampled(y, problem.data[:1])
+        np.testing.assert_allclose(shown[0], value)
+        np.testing.assert_allclose(shown[1], np.where(reached, 1, 4) * gradient, rtol=1e-12)
+        hidden = np.asarray(sampled(y, problem.data[1:4])[1])
+        np.testing.assert_allclose(hidden, np.where(reached, gradient, 0), rtol=1e-12)
+        assert not np.any(hidden[~reached])
+
+
 def test_rosenbrock_is_that_of_scipy():
     y = np.random.default_rng(0).normal(size=6)
     problem = rosenbrock(6)
@@ -179,6 +269,10 @@ SYSTEMS = {
     "cubic_root": (functools.partial(cubic_root, 3), 0),
     "powell_singular": (powell_singular, 2),
     "moiety_network": (moiety_network, 12),
+    "brown_almost_linear": (functools.partial(brown_almost_linear, 4), 4),
+    "himmelblau_box": (himmelblau_box, 2),
+    "propane_combustion": (propane_combustion, 5),
+    "rosenbrock_wall": (rosenbrock_wall, 2),
     "larger moiety_network": (functools.partial(moiety_network, 20, 30, seed=1), 20),
 }
 
@@ -221,15 +315,36 @@ def test_a_moiety_network_has_one_steady_state_and_conserves(seed):
     np.testing.assert_allclose(found.x, problem.facts.minimizer, atol=1e-6)
 
 
+# The published roots: Himmelblau's nine, and the positive one of the combustion.
+def test_of_many_roots_one_is_within_the_bounds():
+    F = himmelblau_box().mapping
+    newton = lambda _, y: y - jnp.linalg.solve(jax.jacobian(F)(y), F(y))
+    descend = jax.vmap(lambda y: jax.lax.fori_loop(0, 50, newton, y))
+    grid = jnp.stack(jnp.meshgrid(*[jnp.linspace(-5, 5, 15)] * 2), axis=-1).reshape(-1, 2)
+    roots = np.unique(np.round(descend(grid), 6), axis=0)
+    assert len(roots) == 9
+    assert np.sum(np.all((roots >= 1) & (roots <= 5), axis=1)) == 1
+    published = [0.003114102, 34.59792, 0.06504178, 0.8593780, 0.03695186]
+    np.testing.assert_allclose(propane_combustion().facts.minimizer, published, rtol=1e-6)
+
+
+def test_nonnegative_fit_is_scipys():
+    problem = nonnegative_fit(12, 5, seed=3)
+    y, norm = scipy.optimize.nnls(*map(np.asarray, problem.args))
+    np.testing.assert_allclose(y, problem.facts.minimizer, atol=1e-10)
+    assert float(problem.facts.optimum) == pytest.approx(norm**2 / 2)
+
+
 MAKERS = [make for make in MINIMIZE.values()] + [make for make, _ in SYSTEMS.values()]
+MAKERS += [functools.partial(hard_nonconvex_chain, 4, seed=1), hard_stochastic_chain]
 
 
-@pytest.mark.parametrize("make", [*MAKERS, circle_of_roots])
+@pytest.mark.parametrize("make", [*MAKERS, circle_of_roots, nonnegative_fit])
 def test_made_twice_it_is_the_same(make):
     assert bool(eqx.tree_equal(make(), make()))
 
 
-@pytest.mark.parametrize("make", [*MAKERS, circle_of_roots])
+@pytest.mark.parametrize("make", [*MAKERS, circle_of_roots, nonnegative_fit])
 def test_arrays_have_the_default_precision(make):
     with jax.enable_x64(False):
         problem = make()
@@ -256,8 +371,13 @@ def test_arrays_have_the_default_precision(make):
         (lambda: huber_chain(width="a"), "`width` must be a positive number, got 'a'"),
         (lambda: rosenbrock(1), "`n` must be a whole number of at least 2, got 1"),
         (lambda: polyak_lojasiewicz(0), "`n` must be a whole number of at least 1"),
+        (lambda: hard_nonconvex_chain(0), "`n` must be a whole number of at least 1, got 0"),
+        (lambda: hard_nonconvex_chain(seed=-1), "`seed` must be a whole number of at least 0"),
+        (lambda: hard_stochastic_chain(3, 0), "`one_in` must be a whole number of at least 1"),
         (lambda: rosenbrock_system(1), "`n` must be a whole number of at least 2"),
         (lambda: cubic_root(True), "`n` must be a whole number of at least 1, got True"),
+        (lambda: brown_almost_linear(1), "`n` must be a whole number of at least 2, got 1"),
+        (lambda: nonnegative_fit(3, 4), "`m` must be a whole number of at least 4, got 3"),
         (lambda: moiety_network(3), "`species` must be a whole number of at least 4, got 3"),
         (lambda: moiety_network(reactions=0), "`reactions` must be a whole number of at least 1"),
     ],

@@ -10,17 +10,20 @@ import pytest
 import raphson.problems
 from raphson.linear.problem import LinearSystem
 from raphson.problems import load, names, sets
-from raphson.roots.problem import RootFind
+from raphson.roots.problem import AbstractBounded, FixedPoint, LeastSquares, RootFind
 from raphson.saddle.problem import Saddle
 from raphson.smooth.problem import FiniteSum, Minimize
+from raphson.smooth.risk_parity import RiskParity
 
 OWN = [name for name in names() if not name.startswith("cutest/")]
 SORT = {
     "data": FiniteSum,
     "generators": Minimize | FiniteSum,
     "systems": RootFind,
+    "bounded_systems": AbstractBounded,
     "linear": LinearSystem,
     "saddle": Saddle,
+    "applications": RiskParity | LeastSquares | RootFind | FixedPoint,
 }
 
 
@@ -45,6 +48,7 @@ def test_sets_partition_what_is_ours_and_hold_all_of_cutest_that_can_be_stated()
     assert set(groups["cutest-small"]) < set(groups["cutest-unconstrained"])
     assert len(groups["cutest-unconstrained"]) == 197
     assert all(name.startswith("cutest/") for name in groups["cutest-equations"])
+    assert len(groups["cutest-equations"]) + len(groups["cutest-bounded-equations"]) == 185
 
 
 @pytest.mark.parametrize("group, name", [(g, name) for g in SORT for name in names(g)])
