@@ -31,6 +31,7 @@ from .convenience import (
 from .derivatives import implicit as implicit
 from .engine import Record as Record, Trace as Trace, solve as solve, trace as trace, watch as watch
 from .lifts import (
+    SciPyLeastSquares as SciPyLeastSquares,
     SciPyMinimize as SciPyMinimize,
     SciPyRoot as SciPyRoot,
     as_lineax as as_lineax,
@@ -49,6 +50,8 @@ from .problem import (
 )
 from .progress import progress as progress
 from .roots.problem import (
+    BoundedLeastSquares as BoundedLeastSquares,
+    BoundedRootFind as BoundedRootFind,
     FixedPoint as FixedPoint,
     LeastSquares as LeastSquares,
     RootFind as RootFind,

@@ -238,6 +238,13 @@ class AbstractObjective(AbstractProblem):
         """f and its gradient estimated on a batch."""
         return self.value_and_gradient(y)
 
+    @oracle
+    def batch_hessian(
+        self, y: PyTree[Array], batch: PyTree[Array] | None
+    ) -> lx.AbstractLinearOperator:
+        """The Hessian estimated on a batch."""
+        return self.hessian(y)
+
     @property
     def stochastic(self) -> bool:
         """Whether `sample` draws at random."""
@@ -264,8 +271,8 @@ class AbstractObjective(AbstractProblem):
         return measures
 
 
-class AbstractResidual(AbstractProblem):
-    """A vector function to be brought to zero: `RootFind`, `FixedPoint`, `LeastSquares`."""
+class AbstractEquations(AbstractProblem):
+    """A vector function to be brought to zero, be it everywhere or within bounds."""
 
     @oracle
     def residual(self, y: PyTree[Array]) -> PyTree[Array]:
@@ -290,6 +297,10 @@ class AbstractResidual(AbstractProblem):
     @abc.abstractmethod
     def mapping(self, y: PyTree[Array]) -> PyTree[Array]:
         """The function itself; methods call the oracles, never this."""
+
+
+class AbstractResidual(AbstractEquations):
+    """Equations without bounds: `RootFind`, `FixedPoint`, `LeastSquares`."""
 
 
 class Rescaled(eqx.Module):

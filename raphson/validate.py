@@ -36,6 +36,62 @@ def as_start(y0: Any, name: str = "y0") -> PyTree[Array]:
     return treedef.unflatten(leaves)
 
 
+def pair(value: Any, name: str) -> tuple[Any, Any]:
+    """`value`, if it is a pair."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise ValueError(f"`{name}` must be a pair (lower, upper), got {_shown(value)}.")
+    return value[0], value[1]
+
+
+def as_bounds(lower: Any, upper: Any, y0: PyTree[Array]) -> tuple[PyTree[Array], PyTree[Array]]:
+    """`lower` and `upper` shaped as the start, if they leave room in every entry and it is inside.
+
+    What is not known yet (under `jit`) is let through, and a start that is not finite is no matter
+    of bounds.
+    """
+    lower, upper = _as_bound(lower, "lower", y0), _as_bound(upper, "upper", y0)
+    for low, high, y in zip(*map(jax.tree.leaves, (lower, upper, y0)), strict=True):
+        if not isinstance(low, Tracer) and not isinstance(high, Tracer) and np.any(low >= high):
+            at = np.argmax(np.ravel(low >= high))
+            raise ValueError(
+                "`lower` must be below `upper` in every entry of the bounds, got "
+                f"{np.ravel(low)[at]:g} and {np.ravel(high)[at]:g}; what is fixed is no unknown, "
+                "and belongs into `args`."
+            )
+        if any(isinstance(leaf, Tracer) for leaf in (low, high, y)):
+            continue
+        outside = np.isfinite(y) & ((y < low) | (y > high))
+        if np.any(outside):
+            low, high, y = (np.ravel(leaf)[np.argmax(np.ravel(outside))] for leaf in (low, high, y))
+            raise ValueError(f"`y0` must be within the bounds [{low:g}, {high:g}], got {y:g}.")
+    return lower, upper
+
+
+def _as_bound(value: Any, name: str, y0: PyTree[Array]) -> PyTree[Array]:
+    leaves, treedef = jax.tree.flatten(y0)
+    one = isinstance(value, int | float | np.number) or getattr(value, "shape", None) == ()
+    if one and not isinstance(value, bool):
+        bounds = [jnp.full_like(leaf, value) for leaf in leaves]
+    else:
+        try:
+            bounds = jax.tree.leaves(jax.tree.map(jnp.asarray, value))
+            fits = jax.tree.structure(value) == treedef
+            fits = fits and [*map(jnp.shape, bounds)] == [*map(jnp.shape, leaves)]
+        except (TypeError, ValueError):
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"`{name}` must be one number or shaped as the start, {_described(y0)}, "
+                f"got {_shown(value)}."
+            )
+        bounds = [
+            jnp.asarray(bound, leaf.dtype) for bound, leaf in zip(bounds, leaves, strict=True)
+        ]
+    if any(not isinstance(bound, Tracer) and np.any(np.isnan(bound)) for bound in bounds):
+        raise ValueError(f"`{name}` must not hold NaN, got {_shown(value)}.")
+    return treedef.unflatten(bounds)
+
+
 def _as_floating(leaf: Any, name: str) -> Array:
     dtype = getattr(leaf, "dtype", None)
     if dtype is None:

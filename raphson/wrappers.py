@@ -30,6 +30,7 @@ _COUNTED_AS = {
     "value_and_gradient": ("value", "gradient"),
     "batch_value": ("value",),
     "batch_value_and_gradient": ("value", "gradient"),
+    "batch_hessian": ("hessian",),
     "hvp": ("product",),
     "jvp": ("product",),
     "vjp": ("product",),

@@ -462,7 +462,7 @@ def operator_rows() -> Iterator[Any]:
 # --- The options ------------------------------------------------------------------------------
 
 WHOLE, AT_LEAST = "whole number", "finite number of at least 0"
-# Nothing here takes bounds or constraints yet: they must not be dropped in silence.
+# What a door does not take must not be dropped in silence; roots and fits take bounds.
 CONSTRAINTS = {
     "lower_above_upper": {"lower": 1.0, "upper": 0.0},
     "bounds_of_wrong_structure": {"bounds": "abc"},
@@ -529,6 +529,17 @@ def option_rows() -> Iterator[Any]:
         lambda: rp.trace(bowl_problem, checkpoint=3).solution,
         refused("`checkpoint`", "3"),
     )
+    bounds = {
+        "above": ((1.0, -1.0), ("`lower`", "below `upper`", "1 and -1")),
+        "of_another_shape": ((jnp.zeros(3), 1.0), ("`lower`", "float64[2]")),
+        "of_text": ((0.0, "one"), ("`upper`", "'one'")),
+        "nan": ((0.0, jnp.nan), ("`upper`", "NaN")),
+        "beside_start": ((0.5, 1.0), ("`y0`", "[0.5, 1]", "got 0")),
+    }
+    for case, (given, words) in bounds.items():
+        for name in ("root", "least_squares"):
+            call = lambda r=runs[name], b=given: r(bounds=b)
+            yield f"options-bounds_{case}-{name}", call, refused(*words)
     sampled = rp.FiniteSum(lambda y, s, _: (y - s) ** 2, 0.0, jnp.ones(4), batch_size=2)
     draw = lambda key: rp.solve(sampled, optax.sgd(0.1), key=key, max_steps=3, throw=False)
     yield "options-key_missing", lambda: draw(None), refused("`key`", "jax.random.key(0)")
@@ -580,7 +591,9 @@ def kind_of(method: type[Any]) -> str:
         "objective": rp.Minimize,
         "residual": rp.RootFind,
         "fixed_point": rp.FixedPoint,
+        "bounded": rp.BoundedRootFind,
         "saddle": rp.Saddle,
+        "portfolio": rp.smooth.RiskParity,
     }
     return next(kind for kind, asked in kinds.items() if issubclass(asked, method.question))
 
@@ -596,6 +609,12 @@ def stated(kind: str, y0: Any = ORIGIN, **dials: Any) -> Any:
         return rp.RootFind(plane, y0, PLANE | dials)
     if kind == "fixed_point":
         return rp.FixedPoint(map_of_plane, y0, PLANE | dials)
+    if kind == "bounded":
+        return rp.BoundedRootFind(plane, y0, -5.0, INF, PLANE | dials)
+    if kind == "portfolio":
+        # A start is positive here; what is not even finite remains what it is.
+        y0 = jnp.where(jnp.abs(y0) < 1e-300, 0.5, y0)
+        return rp.smooth.RiskParity(jnp.array([[1.0, 0.5], [0.5, 1.0]]), [1.5, 1.5], y0)
     return rp.Saddle(game, y0, y0, GAME | dials)
 
 
@@ -604,14 +623,22 @@ class MethodCase(NamedTuple):
     dials: dict[str, Any]
     options: dict[str, Any]
     expected: Ends
-    kinds: tuple[str, ...] = ("linear", "objective", "residual", "fixed_point", "saddle")
+    kinds: tuple[str, ...] = (
+        "linear",
+        "objective",
+        "residual",
+        "fixed_point",
+        "bounded",
+        "saddle",
+        "portfolio",
+    )
 
 
 NAN = float("nan")
 SOLVABLE = Ends(OPEN, answer=1.0)
 UNUSABLE = ("nonfinite", "stalled", "max_steps", "breakdown", "not_a_root")
 ONES = jnp.ones((2, 2))
-MAPS = ("residual", "fixed_point")
+MAPS = ("residual", "fixed_point", "bounded")
 FUNCTIONS = ("objective", *MAPS, "saddle")
 
 METHOD_CASES: dict[str, MethodCase] = {
@@ -631,7 +658,11 @@ METHOD_CASES: dict[str, MethodCase] = {
     "nan_off_start": MethodCase(ORIGIN, {"radius": 0.5}, {}, Ends(UNUSABLE), FUNCTIONS),
     "no_steps": MethodCase(ORIGIN, {}, {"max_steps": 0}, Ends(("max_steps",), steps=0)),
     "few_steps": MethodCase(
-        ORIGIN, {}, {"max_steps": 1, "rtol": 1e-12, "atol": 0.0}, Ends(("max_steps",), steps=1)
+        ORIGIN,
+        {},
+        {"max_steps": 1, "rtol": 1e-12, "atol": 0.0},
+        # Newton's step is the last where f is quadratic.
+        Ends(("max_steps", "converged"), answer=1.0, steps=1),
     ),
     "zero_tolerance": MethodCase(ORIGIN, {}, {"rtol": 0.0, "atol": 0.0}, SOLVABLE),
     "unbounded_linear": MethodCase(
@@ -738,8 +769,9 @@ def test_ends_in_a_sentence_or_a_status(call, expected):
 def test_table_has_not_shrunk():
     groups = Counter(label.split("-")[0] for label in LABELS)
     assert len(set(LABELS)) == len(LABELS)
-    assert (groups["start"], groups["function"], groups["options"]) == (148, 135, 188)
-    cases = {"linear": 12, "objective": 16, "residual": 14, "fixed_point": 14, "saddle": 11}
+    assert (groups["start"], groups["function"], groups["options"]) == (148, 135, 198)
+    cases = {"linear": 12, "objective": 16, "residual": 14, "fixed_point": 14, "bounded": 14}
+    cases |= {"saddle": 11, "portfolio": 9}
     expected = sum(
         cases[kind_of(method)] + 1 + method.stochastic + len(list(bad_hyperparameters(method)))
         for method in METHODS.values()

@@ -16,7 +16,9 @@ import raphson as rp
 from raphson.families import methods
 from raphson.linear.problem import LinearSystem
 from raphson.problem import AbstractObjective, AbstractResidual, Known
+from raphson.roots.problem import AbstractBounded
 from raphson.saddle.problem import AbstractVariational
+from raphson.smooth.risk_parity import RiskParity
 
 METHODS = methods()
 each = pytest.mark.parametrize("name", METHODS)
@@ -58,6 +60,11 @@ def fixed_point(a, dtype, trees):
     return rp.FixedPoint(fn, problem.y0, a)
 
 
+def within_bounds(a, dtype, trees):
+    problem = residual(a, dtype, trees)
+    return rp.BoundedRootFind(problem.fn, problem.y0, -1.0, 4.0, a)
+
+
 def system(a, dtype, trees):
     matrix = jnp.array([[4.0, 1.0, 0.0], [1.0, 3.0, 1.0], [0.0, 1.0, 5.0]], dtype)
     if not trees:
@@ -88,12 +95,24 @@ def saddle(a, dtype, trees):
     return rp.Saddle(fn, zeros, zeros, a)
 
 
+def portfolio(a, dtype, trees):
+    matrix = jnp.array([[1.0, 0.3, -0.2], [0.3, 1.0, 0.1], [-0.2, 0.1, 1.0]], dtype)
+    budget = (1.0 + a) ** 2 * jnp.sum(matrix, axis=1)
+    start = jnp.array([2.0, 1.5, 2.5], dtype)
+    if not trees:
+        return RiskParity(matrix, budget, start)
+    halves = [{"u": flat[:2], "v": flat[2]} for flat in (budget, start)]
+    return RiskParity(matrix, *halves)
+
+
 PROBLEMS = {
     AbstractObjective: objective,
     AbstractResidual: residual,
     rp.FixedPoint: fixed_point,
+    AbstractBounded: within_bounds,
     LinearSystem: system,
     AbstractVariational: saddle,
+    RiskParity: portfolio,
 }
 
 

@@ -137,7 +137,7 @@ def test_claims_that_do_not_stand(monkeypatch):
         (["race", "quadratic", "-m", "SOR"], "SOR answers LinearSystem, which none of"),
         (["race", "quadratic", "-m", "LazyNewto"], "did you mean LazyNewton"),
         (["race", "--set", "mian"], "did you mean main"),
-        (["race", "cutest/HS1"], "only CUTEst problems without bounds"),
+        (["race", "cutest/HS1"], "only equations and minimization without bounds"),
     ],
 )
 def test_bad_arguments_are_refused_in_a_sentence(arguments, sentence, tmp_path, monkeypatch):

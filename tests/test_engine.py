@@ -156,7 +156,7 @@ def test_certificate_scale_and_tolerance():
 
 def test_default_says_why_it_was_chosen():
     stats = rp.solve(BOWL).stats
-    assert stats.method == "LazyNewton" and "2 unknowns" in stats.reason
+    assert stats.method == "TrustRegionNewton" and "2 unknowns" in stats.reason
     assert rp.solve(BOWL, DESCENT).stats.reason == ""
 
 

@@ -220,11 +220,12 @@ def heard_objective():
     )
 
 
-def heard_residual():
+def heard_residual(question=rp.RootFind, *bounds):
     jacobian = lambda y, _: lx.MatrixLinearOperator(jax.jacfwd(residuals)(y, None))
-    return rp.RootFind(
+    return question(
         residuals,
         START,
+        *bounds,
         residual=heard("residual", residuals),
         jacobian=heard("jacobian", jacobian),
     )
@@ -250,12 +251,20 @@ def heard_map():
     return rp.FixedPoint(fn, START, apply=heard("apply", fn))
 
 
+def heard_portfolio():
+    C = jnp.array([[1.0, 0.5], [0.5, 1.0]])
+    product = heard("product", lambda y, _: C @ y)
+    return rp.smooth.RiskParity(C, y0=jnp.abs(START), mv=product, matrix=heard("matrix", lambda _: C))
+
+
 HEARD = {
     rp.Minimize: heard_objective,
     rp.RootFind: heard_residual,
+    rp.BoundedRootFind: lambda: heard_residual(rp.BoundedRootFind, -9.0, 9.0),
     rp.FixedPoint: heard_map,
     rp.LinearSystem: heard_system,
     rp.Saddle: heard_saddle,
+    rp.smooth.RiskParity: heard_portfolio,
 }
 
 

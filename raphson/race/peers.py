@@ -14,7 +14,7 @@ import lineax as lx
 import optax
 import optimistix as optx
 
-from ..lifts import SciPyMinimize, SciPyRoot
+from ..lifts import SciPyLeastSquares, SciPyMinimize, SciPyRoot
 
 # Of Adam and its kin, ours and theirs.
 RATE = 1e-2
@@ -67,6 +67,8 @@ PEERS: dict[str, Peer] = {
     "scipy.hybr": Peer(lambda: SciPyRoot("hybr"), "Powell's hybrid method (MINPACK)"),
     "scipy.lm": Peer(lambda: SciPyRoot("lm"), "Levenberg-Marquardt (MINPACK)"),
     "scipy.krylov": Peer(lambda: SciPyRoot("krylov"), "Newton-Krylov"),
+    "scipy.trf": Peer(lambda: SciPyLeastSquares("trf"), "Interior trust region, reflective"),
+    "scipy.dogbox": Peer(lambda: SciPyLeastSquares("dogbox"), "Dogleg in a rectangular region"),
     "optimistix.FixedPointIteration": Peer(
         lambda: optx.FixedPointIteration(*_TIGHT), "Fixed-point iteration"
     ),

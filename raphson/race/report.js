@@ -106,6 +106,13 @@ function convergence(index, large) {
       }));
     }
   }
+  if (measure === "gap" && view.x === "calls" && problem.bound) {
+    const [x, y] = problem.bound;
+    traces.push({
+      method: null, x, y, mode: "lines", line: { color: paint("--soft"), width: 1.5, dash: "dash" },
+      hovertemplate: "no method of gradients can promise less<br>after %{x} of them: %{y:.3g}<extra></extra>",
+    });
+  }
   const level = measure === "gap" ? problem.targetGap : problem.tolerance;
   const top = Math.min(most, 100 * Math.max(...starts));
   const bottom = Math.max(least, (level ?? least) * 1e-3, top * 1e-18);
@@ -231,7 +238,8 @@ function grid() {
   element("problem").onchange = event => choose(Number(event.target.value));
   element("convergence-note").textContent =
     "Norm of the optimality residual, which for an objective is its gradient, against the tolerance (dotted). " +
-    "Where the objective is sampled, its full value above the best known, against the target. Hover a name above to follow one method.";
+    "Where the objective is sampled, its full value above the best known, against the target. Dashed, against calls: " +
+    "the gap that no method of gradients can promise to get below on functions with the constants of this one. Hover a name above to follow one method.";
 }
 function choose(index) {
   view.problem = index;

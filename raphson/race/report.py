@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..problems.bounds import first_order_lower_bound
 from ..solution import Status
 from .entrants import entrants
 from .profiles import best_ratios, data_profile, performance_profile
@@ -104,7 +105,22 @@ def _problem(standings: Standings, name: str) -> dict[str, Any]:
         "targetGap": _rounded(aim.gap),
         "target": aim.target,
         "tolerance": max((r["tolerance"] or 0 for r in done), default=None),
+        "bound": _bound(done) if aim.best is not None and not aim.sampled else None,
     }
+
+
+def _bound(runs: list[Record]) -> list[list[float | None]] | None:
+    """Calls, and the gap that no method of gradients can promise to get below with so many."""
+    constants = next((r["constants"] for r in runs if r.get("constants")), None)
+    if constants is None:
+        return None
+    # Beyond half of the unknowns the bound for convex functions does not hold.
+    most = max(r["history"]["calls"][-1] for r in runs)
+    if constants["strong_convexity"] == 0:
+        most = min(most, (runs[0]["size"] - 1) // 2)
+    calls = np.unique(np.geomspace(1, max(most, 1), 60).astype(int))
+    gaps = first_order_lower_bound(calls, **constants)
+    return [calls.tolist(), [_rounded(gap) for gap in gaps]]
 
 
 def _run(standings: Standings, record: Record, methods: list[str]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax.tree as otu
 import scipy.optimize  # noqa: F401, or the first run of a SciPy solver would pay for it
 from joblib.externals.loky import process_executor
 
@@ -159,6 +160,7 @@ def _record(case: Case) -> dict[str, Any]:
         dtype=str(np.result_type(*jax.tree.leaves(problem.y0))),
         stochastic=bool(getattr(problem, "stochastic", False)),
         optimum=_number(problem.facts.optimum),
+        constants=_constants(problem),
         residual=_number(certificate.residual),
         tolerance=_number(certificate.tolerance),
         noise=_number(certificate.noise),
@@ -187,6 +189,18 @@ def _history(timed: list[Trace], size: int) -> dict[str, list[Any]]:
         "seconds": seconds,
         "calls": _calls(first, size),
         **{name: [_number(x) for x in column] for name, column in first.measures.items()},
+    }
+
+
+def _constants(problem: AbstractProblem) -> dict[str, float] | None:
+    """What a lower bound on the gap after so many gradients is made of, where it is known."""
+    facts = problem.facts
+    if not facts.convex or facts.lipschitz is None or facts.minimizer is None:
+        return None
+    return {
+        "lipschitz": float(facts.lipschitz),
+        "strong_convexity": float(facts.strong_convexity or 0),
+        "distance": float(otu.norm(otu.sub(problem.y0, facts.minimizer))),
     }
 
 

@@ -25,6 +25,7 @@ def record() -> Callable[..., dict[str, Any]]:
             "size": 2,
             "stochastic": False,
             "optimum": None,
+            "constants": None,
             "residual": residuals[-1],
             "tolerance": 1e-6,
             "noise": 1e-16,

@@ -57,6 +57,19 @@ def test_data_of_the_page(page):
     assert race["versions"] == [{"raphson": "0"}]
 
 
+def test_lower_bound_of_the_class(tmp_path, record):
+    constants = {"lipschitz": 2.0, "strong_convexity": 0.0, "distance": 3.0}
+    known = record("p", "LazyNewton", 10) | {"size": 9, "constants": constants}
+    path = write_report([known, record("q", "LazyNewton", 10)], tmp_path / "race.html")
+    [data] = re.findall(r'id="race">(.*?)</script>', path.read_text(), flags=re.DOTALL)
+    p, q = json.loads(data)["problems"]
+    assert q["bound"] is None
+    calls, gaps = p["bound"]
+    # It holds for up to half of the 9 unknowns.
+    assert calls == [1, 2, 3, 4]
+    assert gaps == pytest.approx([3 / 32 * 2 * 9 / (t + 1) ** 2 for t in calls], rel=1e-3)
+
+
 def test_a_report_needs_a_run(tmp_path):
     with pytest.raises(ValueError, match="at least one finished run"):
         write_report([], tmp_path / "race.html")
