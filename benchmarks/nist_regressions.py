@@ -17,10 +17,10 @@ import numpy as np
 import optimistix as optx
 import scipy.optimize
 
-jax.config.update("jax_enable_x64", True)
-
 import raphson as rp
 from raphson.problems.cutest import cutest
+
+jax.config.update("jax_enable_x64", True)
 
 # The residual sums of squares of the Statistical Reference Datasets; their standard errors are 1.
 CERTIFIED = {

@@ -248,13 +248,21 @@ def heard_saddle():
 
 def heard_map():
     fn = lambda y, _: jnp.cos(y) / 2
-    return rp.FixedPoint(fn, START, apply=heard("apply", fn))
+    return rp.FixedPoint(
+        fn,
+        START,
+        apply=heard("apply", fn),
+        residual=heard("residual", lambda y, _: fn(y, None) - y),
+        vjp=heard("product", lambda y, w, _: -jnp.sin(y) * w / 2 - w),
+    )
 
 
 def heard_portfolio():
     C = jnp.array([[1.0, 0.5], [0.5, 1.0]])
     product = heard("product", lambda y, _: C @ y)
-    return rp.smooth.RiskParity(C, y0=jnp.abs(START), mv=product, matrix=heard("matrix", lambda _: C))
+    return rp.smooth.RiskParity(
+        C, y0=jnp.abs(START), mv=product, matrix=heard("matrix", lambda _: C)
+    )
 
 
 HEARD = {

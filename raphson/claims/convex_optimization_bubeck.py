@@ -115,7 +115,7 @@ def nesterov_strongly_convex(_: Budget) -> Verdict:
 def smooth_lower_bound(budget: Budget) -> Verdict:
     gradients = budget.pick(50, 500)
     problem = nesterov_worst(2 * gradients + 1)
-    bound = first_order_lower_bound(gradients, 1.0, _square_distance(problem) ** 0.5)
+    bound = float(first_order_lower_bound(gradients, 1.0, _square_distance(problem) ** 0.5))
 
     runs = [_gaps(problem, method(1.0), gradients) for method in (GradientDescent, Nesterov)]
     best, newton = _least_gaps(problem, [gradients, 2 * gradients + 1])
@@ -135,7 +135,7 @@ def smooth_lower_bound(budget: Budget) -> Verdict:
 def nesterov_is_optimal(budget: Budget) -> Verdict:
     gradients = budget.pick(500, 2000)
     problem = nesterov_worst(2 * gradients + 1)
-    bound = first_order_lower_bound(gradients, 1.0, _square_distance(problem) ** 0.5)
+    bound = float(first_order_lower_bound(gradients, 1.0, _square_distance(problem) ** 0.5))
 
     nesterov, descent = (
         _gaps(problem, method(1.0), gradients)[-1] / bound for method in (Nesterov, GradientDescent)

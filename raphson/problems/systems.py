@@ -105,10 +105,10 @@ def circle_and_hyperbola() -> PolynomialSystem:
         >>> problem.residual(problem.facts.minimizer).tolist()
         [0.0, 0.0]
     """
-    exponents = [[2, 0], [0, 2], [1, 1], [0, 0]]
-    coefficients = [[1.0, 1.0, 0.0, -2.0], [0.0, 0.0, 1.0, -1.0]]
+    exponents = np.array([[2, 0], [0, 2], [1, 1], [0, 0]])
+    coefficients = jnp.array([[1.0, 1.0, 0.0, -2.0], [0.0, 0.0, 1.0, -1.0]])
     facts = Facts(minimizer=jnp.ones(2))
-    return PolynomialSystem(exponents, coefficients, [1.05, 0.98], facts=facts)
+    return PolynomialSystem(exponents, coefficients, jnp.array([1.05, 0.98]), facts=facts)
 
 
 def griewank_osborne() -> PolynomialSystem:
@@ -124,10 +124,10 @@ def griewank_osborne() -> PolynomialSystem:
         >>> griewank_osborne().residual(jnp.array([2.0, 3.0])).tolist()
         [2.5, -1.0]
     """
-    exponents = [[3, 0], [1, 1], [0, 1], [2, 0]]
-    coefficients = [[29 / 16, -2.0, 0.0, 0.0], [0.0, 0.0, 1.0, -1.0]]
+    exponents = np.array([[3, 0], [1, 1], [0, 1], [2, 0]])
+    coefficients = jnp.array([[29 / 16, -2.0, 0.0, 0.0], [0.0, 0.0, 1.0, -1.0]])
     facts = Facts(minimizer=jnp.zeros(2))
-    return PolynomialSystem(exponents, coefficients, [0.02, 0.01], facts=facts)
+    return PolynomialSystem(exponents, coefficients, jnp.array([0.02, 0.01]), facts=facts)
 
 
 def moiety_network(species: int = 12, reactions: int = 8, *, seed: int = 0) -> RootFind:

@@ -31,16 +31,16 @@ class TrustRegionNewtonState(eqx.Module):
 class TrustRegionNewton(AbstractMethod[TrustRegionNewtonState]):
     """Newton's method for up to some hundred unknowns, of whatever units.
 
-    In the variables D y, where D_j is the root of the longest column j that the Hessians had so
-    far, the step goes down the quadratic model <g, h> + <H h, h> / 2 by conjugate gradients from
-    h = 0. They end where |g + H h| <= eta |g|, with eta = min(1/2, sqrt(|g| / |g_0|)), or on the
-    border of the trust region |h| <= r, which they follow p to where p has no positive curvature. A
-    step that does not fall as its model promised is taken back and r shrunk; one that falls over
-    1.5 times as far is doubled as long as f falls. Other units of the unknowns change nothing.
+    In the variables D y, where D_j is the root of the greatest |H_jj| so far, the step goes down
+    the quadratic model <g, h> + <H h, h> / 2 by conjugate gradients from h = 0. They end where
+    |g + H h| <= eta |g|, with eta = min(1/2, sqrt(|g| / |g_0|)), or on the border of the trust
+    region |h| <= r, which they follow p to where p has no positive curvature. A step that does not
+    fall as its model promised is taken back and r shrunk; one that falls over 1.5 times as far is
+    doubled as long as f falls. Other units of the unknowns change nothing.
 
     Args:
-        radius: r of the first step, positive; by default the length of the start, or where that is
-            0, the greatest of D. Both are measured in D y.
+        radius: r of the first step, positive, in D y; by default the length of the start, or where
+            that is 0, of the gradient.
 
     Raises:
         ValueError: if a hyperparameter is outside its range.
@@ -65,12 +65,11 @@ class TrustRegionNewton(AbstractMethod[TrustRegionNewtonState]):
     def init(self, problem: Any, y: PyTree[Array], key: Array | None) -> TrustRegionNewtonState:
         hessian = _hessian(problem, y)
         scale = _scale(hessian)
-        radius = self.radius
-        if radius is None:
-            length = jnp.linalg.norm(scale * ravel_pytree(y)[0])
-            radius = jnp.where(length > 0, length, jnp.max(scale, initial=0))
-        region = trust_region(problem, y, radius)
+        length = jnp.linalg.norm(scale * ravel_pytree(y)[0])
+        region = trust_region(problem, y, length if self.radius is None else self.radius)
         slope = jnp.linalg.norm(ravel_pytree(region.gradient)[0] / scale)
+        radius = jnp.where(region.radius > 0, region.radius, slope)
+        region = eqx.tree_at(lambda region: region.radius, region, radius)
         return TrustRegionNewtonState(region, hessian, scale, slope)
 
     def step(
@@ -105,5 +104,5 @@ def _hessian(problem: Any, y: PyTree[Array]) -> Float[Array, "n n"]:
 
 
 def _scale(hessian: Float[Array, "n n"]) -> Float[Array, " n"]:
-    lengths = jnp.linalg.norm(hessian, axis=0)
-    return jnp.where(lengths > 0, jnp.sqrt(lengths), 1)
+    curvature = jnp.abs(jnp.diag(hessian))
+    return jnp.where(curvature > 0, jnp.sqrt(curvature), 1)

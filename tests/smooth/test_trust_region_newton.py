@@ -16,7 +16,7 @@ UNITS = np.array([1e3, 1.0, 1e-4, 1e2, 1e-2, 10.0])
 
 
 def scale(H):
-    return np.sqrt(np.linalg.norm(H, axis=0))
+    return np.sqrt(np.abs(np.diag(H)))
 
 
 @pytest.mark.parametrize("radius", [None, 1.0, 500.0])
@@ -31,15 +31,14 @@ def test_steps_are_those_of_steihaug_in_scaled_unknowns(radius):
     assert max(ratios) > 0.75 and (radius != 500.0 or min(ratios) < 0.1)
 
 
-def test_units_of_diagonal_curvature_change_nothing():
-    weights = jnp.array([1.0, 3.0, 7.0, 2.0, 5.0, 4.0])
-    fn = lambda y, units: jnp.sum(weights * jnp.log(jnp.cosh(y / units - 1)))
-    start = np.linspace(-1, 3, 6)
+@pytest.mark.parametrize("start", [START, np.zeros(6)])
+def test_units_change_nothing(start):
+    fn = lambda y, units: CHAIN.fn(y / units, None)
     steps = [
         path(rp.Minimize(fn, start * units, jnp.asarray(units)), TrustRegionNewton(), 8)[0] / units
         for units in (np.ones(6), UNITS)
     ]
-    np.testing.assert_allclose(steps[1], steps[0], rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(steps[1], steps[0], rtol=1e-7, atol=1e-9)
 
 
 def test_hessian_is_asked_for_once_at_each_iterate():
