@@ -55,7 +55,7 @@ def transcription(fn, eta, xi, omega, globalized, count):
             fallen = h @ h - np.sum(fn(y + d, xp=np) ** 2)
         ratio = fallen / (h @ h - np.sum((h + J @ d) ** 2))
         if globalized:
-            c *= 16 if np.isnan(ratio) else 4 if ratio < 0.25 else 1 / 4 if ratio >= 0.75 else 1
+            c *= 16 if np.isnan(ratio) else 2 if ratio < 0.01 else 1 / 3 if ratio >= 0.75 else 1
         taken = not globalized or ratio >= 1e-3
         y = y + d if taken else y
         rows.append((y, c, taken))
@@ -111,10 +111,10 @@ def test_a_step_is_judged_by_what_it_promised():
         y, state = method.step(problem, problem.y0, method.init(problem, problem.y0, None))
         return y, state.factor, state.residual[0]
 
-    ratios = jnp.array([jnp.nan, -2.0, 9e-4, 1.1e-3, 0.249, 0.251, 0.749, 0.751, 1.0])
+    ratios = jnp.array([jnp.nan, -2.0, 9e-4, 1.1e-3, 9.9e-3, 1.01e-2, 0.749, 0.751, 1.0])
     y, factor, residual = jax.jit(jax.vmap(fallen))(ratios)
     np.testing.assert_allclose(y, [0, 0, 0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5], atol=1e-15)
-    assert factor.tolist() == [16, 4, 4, 4, 4, 1, 1, 0.25, 0.25]
+    assert factor.tolist() == [16, 2, 2, 2, 2, 1, 1, 1 / 3, 1 / 3]
     np.testing.assert_allclose(residual**2, np.where(y > 0, 1 - 0.75 * ratios, 1))
 
 
