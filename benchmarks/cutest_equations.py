@@ -11,6 +11,7 @@ systems without a root can pass as well. Systems with bounds have a point outsid
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import time
 import warnings
@@ -77,26 +78,34 @@ def answer(solver, F, J, y0, bounds):
     return found.x, "converged" if found.success else "failed", found.nfev
 
 
-def run(problem_name, solver):
+@functools.lru_cache(1)
+def stated(problem_name):
+    """The problem, its function and Jacobian, and the sizes of a residual and its gradient."""
     import jax
 
     jax.config.update("jax_enable_x64", True)
+    jax.clear_caches()
     import jax.numpy as jnp
 
     from raphson.problems.cutest import cutest
 
     problem = cutest(problem_name)
+    F = jax.jit(lambda y: problem.fn(y, problem.args))
+
+    @jax.jit
+    def sizes(y):
+        residual, pull = jax.vjp(F, y)
+        return jnp.linalg.norm(residual), jnp.linalg.norm(pull(residual)[0])
+
+    return problem, F, jax.jit(jax.jacfwd(F)), sizes
+
+
+def run(problem_name, solver):
+    problem, F, J, sizes = stated(problem_name)
+    import jax.numpy as jnp
+
     y0 = problem.y0
     bounds = (problem.lower, problem.upper) if hasattr(problem, "lower") else None
-    F = jax.jit(lambda y: problem.fn(y, problem.args))
-    J = jax.jit(jax.jacfwd(F))
-
-    def sizes(y):
-        residual = F(y)
-        return float(jnp.linalg.norm(residual)), float(
-            jnp.linalg.norm(jax.vjp(F, y)[1](residual)[0])
-        )
-
     row = {"problem": problem_name, "solver": solver, "n": y0.size, "m": F(y0).size}
     start = time.perf_counter()
     try:
@@ -107,7 +116,7 @@ def run(problem_name, solver):
         return row | {"root": False, "least": False, "said": f"raised {error}"[:60], "seconds": 0}
     seconds = time.perf_counter() - start
     y = jnp.asarray(y)
-    (residual, slope), (residual_0, slope_0) = sizes(y), sizes(y0)
+    (residual, slope), (residual_0, slope_0) = (map(float, sizes(at)) for at in (y, y0))
     inside = bounds is None or bool(jnp.all((y >= bounds[0]) & (y <= bounds[1])))
     return row | {
         "root": inside and residual <= 1e-6 * max(1, residual_0),

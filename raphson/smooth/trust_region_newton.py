@@ -12,7 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from ..method import AbstractMethod
 from ..problem import AbstractObjective, AbstractProblem, Known
@@ -23,9 +23,10 @@ from ._trust_region import TrustRegion, moved, steihaug, trust_region
 
 class TrustRegionNewtonState(eqx.Module):
     region: TrustRegion
-    hessian: Float[Array, "n n"]
+    hessian: Float[Array, "n n"]  # of the iterate before, where `moved` says so
     scale: Float[Array, " n"]
-    slope: Float[Array, ""]
+    slope: Float[Array, ""]  # that of the start, in D y; 0 before the first step
+    moved: Bool[Array, ""]
 
 
 class TrustRegionNewton(AbstractMethod[TrustRegionNewtonState]):
@@ -63,32 +64,35 @@ class TrustRegionNewton(AbstractMethod[TrustRegionNewtonState]):
             in_range(self, "radius", 0)
 
     def init(self, problem: Any, y: PyTree[Array], key: Array | None) -> TrustRegionNewtonState:
-        hessian = _hessian(problem, y)
-        scale = _scale(hessian)
-        length = jnp.linalg.norm(scale * ravel_pytree(y)[0])
-        region = trust_region(problem, y, length if self.radius is None else self.radius)
-        slope = jnp.linalg.norm(ravel_pytree(region.gradient)[0] / scale)
-        radius = jnp.where(region.radius > 0, region.radius, slope)
-        region = eqx.tree_at(lambda region: region.radius, region, radius)
-        return TrustRegionNewtonState(region, hessian, scale, slope)
+        flat = ravel_pytree(y)[0]
+        region = trust_region(problem, y, 0.0)
+        # The first step fills in the rest: an oracle asked in one place is compiled once.
+        hessian, scale = jnp.zeros((flat.size, flat.size), flat.dtype), jnp.zeros_like(flat)
+        slope = jnp.zeros_like(region.value)
+        return TrustRegionNewtonState(region, hessian, scale, slope, jnp.array(True))
 
     def step(
         self, problem: Any, y: PyTree[Array], state: TrustRegionNewtonState
     ) -> tuple[PyTree[Array], TrustRegionNewtonState]:
-        D, H = state.scale, state.hessian / jnp.outer(state.scale, state.scale)
+        hessian = jax.lax.cond(state.moved, lambda: _hessian(problem, y), lambda: state.hessian)
+        scale = jnp.maximum(state.scale, jnp.sqrt(jnp.abs(jnp.diag(hessian))))
+        D = jnp.where(scale > 0, scale, 1)
         gradient, unravel = ravel_pytree(state.region.gradient)
-        g = gradient / D
-        slope = jnp.linalg.norm(g)
-        forcing = jnp.minimum(0.5, jnp.sqrt(slope / state.slope))
-        h, promised = steihaug(
-            lambda v: H @ v, g, state.region.radius, forcing * slope, 10 * g.size
-        )
-        length = lambda h: jnp.linalg.norm(D * ravel_pytree(h)[0])
-        trial, region = moved(problem, y, state.region, unravel(h / D), promised, length)
+        H, g = hessian / jnp.outer(D, D), gradient / D
+        slope, length = jnp.linalg.norm(g), lambda h: jnp.linalg.norm(D * ravel_pytree(h)[0])
+
+        first, radius = state.slope == 0, self.radius
+        if radius is None:
+            radius = jnp.where(length(y) > 0, length(y), slope)
+        radius = jnp.where(first, radius, state.region.radius)
+        first_slope = jnp.where(first, slope, state.slope)
+        region = eqx.tree_at(lambda region: region.radius, state.region, radius)
+
+        forcing = jnp.minimum(0.5, jnp.sqrt(slope / first_slope))
+        h, promised = steihaug(lambda v: H @ v, g, radius, forcing * slope, 10 * g.size)
+        trial, region = moved(problem, y, region, unravel(h / D), promised, length)
         still = jnp.all(ravel_pytree(trial)[0] == ravel_pytree(y)[0])
-        hessian = jax.lax.cond(still, lambda: state.hessian, lambda: _hessian(problem, trial))
-        scale = jnp.maximum(D, _scale(hessian))
-        return trial, TrustRegionNewtonState(region, hessian, scale, state.slope)
+        return trial, TrustRegionNewtonState(region, hessian, scale, first_slope, ~still)
 
     def terminate(self, problem: Any, y: PyTree[Array], state: TrustRegionNewtonState) -> Any:
         return Status.where(state.region.at_rest, Status.stalled, Status.running)
@@ -101,8 +105,3 @@ def _hessian(problem: Any, y: PyTree[Array]) -> Float[Array, "n n"]:
     hessian = problem.hessian(y).as_matrix()
     # Without a Hessian the step still goes down the gradient, to the border.
     return jnp.where(jnp.all(jnp.isfinite(hessian)), hessian, 0)
-
-
-def _scale(hessian: Float[Array, "n n"]) -> Float[Array, " n"]:
-    curvature = jnp.abs(jnp.diag(hessian))
-    return jnp.where(curvature > 0, jnp.sqrt(curvature), 1)

@@ -47,9 +47,10 @@ def test_hessian_is_asked_for_once_at_each_iterate():
     ratios = [
         ratio for _, _, ratio in iterates(START, 500.0, int(solution.stats.steps), 0.5, scale)
     ]
+    # Not at the answer.
     accepted = sum(ratio >= 0.1 for ratio in ratios)
     assert accepted < len(ratios)
-    assert int(solution.stats.counts["hessian"]) == 1 + accepted
+    assert int(solution.stats.counts["hessian"]) == accepted
 
 
 @pytest.mark.parametrize("name", ["HUMPS", "NELSONLS", "HAHN1LS", "PALMER1C", "BROWNBS"])
