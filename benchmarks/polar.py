@@ -68,7 +68,7 @@ def compare(size):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--large", action="store_true", help="matrices of 4096 x 4096, too")
     for size in (1024, 4096) if parser.parse_args().large else (1024,):
         compare(size)

@@ -12,6 +12,7 @@ State a problem once, run any method on it, get the answer with a certificate:
 from importlib import metadata as _metadata
 
 from . import (
+    composite as composite,
     conditions as conditions,
     linear as linear,
     probes as probes,
@@ -21,6 +22,7 @@ from . import (
     smooth as smooth,
     train as train,
 )
+from .composite.problem import Composite as Composite
 from .convenience import (
     fixed_point as fixed_point,
     least_squares as least_squares,

@@ -7,13 +7,15 @@ from typing import Any
 import jax
 import lineax as lx
 import optax
-import optimistix as optx
 
+from .composite.problem import Composite
+from .composite.proximal_gradient import ProximalGradient
 from .linear.problem import LinearSystem
 from .problem import AbstractObjective, AbstractProblem, AbstractResidual
 from .roots.bounded_trust_region import BoundedTrustRegion
 from .roots.levenberg_marquardt import LevenbergMarquardt
 from .roots.problem import AbstractBounded, LeastSquares
+from .roots.truncated_gauss_newton import TruncatedGaussNewton
 from .saddle.problem import AbstractVariational
 from .smooth.risk_parity import RiskParity
 from .smooth.risk_parity_ccd import RiskParityCCD
@@ -38,20 +40,19 @@ def choose(problem: AbstractProblem) -> tuple[Any, str]:
     if isinstance(problem, AbstractObjective) and problem.stochastic:
         return optax.adam(1e-3), "the objective is sampled: a stochastic first-order method"
     if isinstance(problem, LeastSquares) and small:
-        return LevenbergMarquardt(), f"least squares in {unknowns}: dense Jacobians"
+        return LevenbergMarquardt(scaled=True), f"least squares in {unknowns}: dense Jacobians"
     if isinstance(problem, AbstractObjective):
         if size <= HESSIAN_LIMIT:
             return TrustRegionNewton(), f"an objective of {unknowns}: dense Hessians"
         return TruncatedNewton(), f"an objective of {unknowns}: products with the Hessian only"
     if isinstance(problem, AbstractResidual):
         if small:
-            return LevenbergMarquardt(), f"a system of {unknowns}: dense Jacobians"
-        linear_solver = lx.GMRES(rtol=1e-6, atol=1e-9)
-        return optx.Newton(1e-9, 1e-9, linear_solver=linear_solver), (
-            f"a system of {unknowns}: products with the Jacobian only"
-        )
+            return LevenbergMarquardt(scaled=True), f"a system of {unknowns}: dense Jacobians"
+        return TruncatedGaussNewton(), f"a system of {unknowns}: products with the Jacobian only"
     if isinstance(problem, AbstractBounded):
         return BoundedTrustRegion(), f"a system of {unknowns} within bounds: dense Jacobians"
+    if isinstance(problem, Composite):
+        return ProximalGradient(), "a composite objective: its step found by backtracking"
     if isinstance(problem, AbstractVariational):
         from .saddle.extragradient import Extragradient
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 from types import ModuleType
 
-from . import linear, roots, saddle, smooth
+from . import composite, linear, roots, saddle, smooth
 from .method import AbstractMethod
 
 FAMILIES: dict[str, ModuleType] = {
     "linear": linear,
     "roots": roots,
     "smooth": smooth,
+    "composite": composite,
     "saddle": saddle,
 }
 

@@ -201,6 +201,24 @@ def require_number(
         raise ValueError(message)
 
 
+def numbers_of(owner: Any, name: str) -> np.ndarray:
+    """The numbers that a field holds in all, refused if they are none; NaN if not known yet."""
+    value = getattr(owner, name)
+    leaves = jax.tree.leaves(value)
+    if any(isinstance(leaf, Tracer) for leaf in leaves):
+        return np.array([np.nan])
+    try:
+        numbers = np.concatenate([np.asarray(leaf, float).ravel() for leaf in leaves])
+    except (TypeError, ValueError):
+        numbers = np.array([np.nan])
+    if np.any(np.isnan(numbers)):
+        raise ValueError(
+            f"`{name}` of {type(owner).__name__} must be one number, or numbers shaped as the "
+            f"start, got {_shown(value)}."
+        )
+    return numbers
+
+
 def one_of(owner: Any, name: str, allowed: tuple[Any, ...]) -> None:
     """Refuse a choice that is not among those allowed."""
     value = getattr(owner, name)

@@ -88,6 +88,9 @@ def _is_equinox_module(cls: griffe.Class) -> bool:
         path = base if isinstance(base, str) else base.canonical_path
         if path == "equinox.Module":
             return True
-        if path.startswith("raphson.") and _is_equinox_module(cls.modules_collection[path]):
-            return True
+        if path.startswith("raphson."):
+            # By the name that it has here: its module's may be that of a function as well.
+            parent = cls.module.members[path.rpartition(".")[2]]
+            if _is_equinox_module(parent.final_target if parent.is_alias else parent):
+                return True
     return False

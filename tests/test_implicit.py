@@ -77,6 +77,18 @@ def boxed_saddle(a):
     return rp.Saddle(fn, jnp.zeros(2), jnp.array(0.0), a, projection=box)
 
 
+def lasso(a):
+    """Of the three the last is 0 and stays so; the data are in f and in h."""
+    target = jnp.stack([3.0, -2.0, 0.1]) * a[1]
+    fn = lambda y, target: jnp.sum((y - target) ** 2) + jnp.sum(y[:2]) ** 2 / 2
+    return rp.Composite(rp.Minimize(fn, jnp.zeros(3), target), rp.composite.L1(a[0]))
+
+
+def on_a_simplex(a):
+    fn = lambda y, a: jnp.sum((y - jnp.append(a, -3.0)) ** 2) + y[0] * y[1]
+    return rp.Composite(rp.Minimize(fn, jnp.zeros(3), a), rp.composite.Simplex(a[0]))
+
+
 def finite_sum_data(a):
     data = jnp.stack([a, 2 * a[::-1], a**2])
     return rp.FiniteSum(lambda y, s, _: jnp.sum((y - s) ** 2 + (y - s) ** 4), jnp.zeros(2), data)
@@ -109,6 +121,8 @@ CASES = {
     "fixed_point": (fixed_point, None),
     "saddle": (saddle, None),
     "saddle_at_a_bound": (boxed_saddle, None),
+    "composite": (lasso, None),
+    "composite_on_a_simplex": (on_a_simplex, None),
     "finite_sum_by_data": (finite_sum_data, None),
     "linear_by_operator": (linear_operator, None),
     "linear_by_vector": (linear_vector, None),

@@ -228,6 +228,8 @@ def heard_residual(question=rp.RootFind, *bounds):
         *bounds,
         residual=heard("residual", residuals),
         jacobian=heard("jacobian", jacobian),
+        jvp=heard("product", lambda y, v, _: jacobian(y, None).mv(v)),
+        vjp=heard("product", lambda y, w, _: jacobian(y, None).T.mv(w)),
     )
 
 
@@ -244,6 +246,20 @@ def heard_saddle():
     field = lambda z, _: (z[0] + z[1], z[1] - z[0])
     fn = lambda x, y, _: x @ x / 2 + x @ y - y @ y / 2
     return rp.Saddle(fn, START, START, operator=heard("operator", field))
+
+
+class Heard(rp.composite.AbstractNonsmooth):
+    """0 everywhere, whose prox is heard."""
+
+    def value(self, y):
+        return jnp.array(0.0)
+
+    def prox(self, y, step_size):
+        return heard("prox", lambda y: y)(y)
+
+
+def heard_composite():
+    return rp.Composite(heard_objective(), Heard())
 
 
 def heard_map():
@@ -271,6 +287,7 @@ HEARD = {
     rp.BoundedRootFind: lambda: heard_residual(rp.BoundedRootFind, -9.0, 9.0),
     rp.FixedPoint: heard_map,
     rp.LinearSystem: heard_system,
+    rp.Composite: heard_composite,
     rp.Saddle: heard_saddle,
     rp.smooth.RiskParity: heard_portfolio,
 }

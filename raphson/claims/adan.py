@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from ..compiled import compiled
-from ..lifts import as_method
 from ..problems import perceptron, quadratic
 from ..smooth import FiniteSum
 from ..train import adan
 from . import Budget, Paper, Verdict, claim
+from ._training import best_losses, updates
 
 PAPER = Paper(
     slug="adan",
@@ -52,7 +48,7 @@ def momentum_is_nesterovs(budget: Budget) -> Verdict:
 
     def deviation(make: Callable[..., optax.GradientTransformation]) -> float:
         optimizer = make(rate, b1=b, b2=b, eps=large)
-        directions = -np.asarray(compiled(_updates, optimizer, gradients))
+        directions = -updates(optimizer, gradients)
         # The first gradient counts as no change, which b^t forgets.
         return float(np.max(np.abs(directions - nesterov)[200:]) / np.max(np.abs(nesterov)))
 
@@ -79,8 +75,7 @@ def beats_adam_on_a_noisy_quadratic(budget: Budget) -> Verdict:
     )
     rates, seeds = np.geomspace(5e-3, 0.05, 5), budget.pick(32, 256)
     (adam,), (ours,), (nadam,) = (
-        _best_losses(problem, make, rates, seeds, [1000])
-        for make in (optax.adam, adan, optax.nadam)
+        best_losses(problem, make, rates, seeds, [1000]) for make in (optax.adam, adan, optax.nadam)
     )
     case = f"median loss of {seeds} seeds over that of Adam ({adam:.2e}); control: Nadam"
     return Verdict(ours / adam, 0.8, nadam / adam, case)
@@ -97,51 +92,9 @@ def half_the_epochs_do_not_suffice(budget: Budget) -> Verdict:
     rates, seeds = np.geomspace(0.03, 0.12, budget.pick(3, 9)), budget.pick(3, 15)
     steps = epochs * (problem.num_samples // 64)
     marks = [steps // 2, steps]
-    half, whole = _best_losses(problem, adan, rates, seeds, marks)
-    _, adam = _best_losses(problem, optax.adam, rates, seeds, marks)
+    half, whole = best_losses(problem, adan, rates, seeds, marks)
+    _, adam = best_losses(problem, optax.adam, rates, seeds, marks)
     case = (
         f"loss after {epochs // 2} epochs over Adam's after {epochs}; control: {epochs} of Adan too"
     )
     return Verdict(half / adam, 1.0, whole / adam, case, at_most=False)
-
-
-def _best_losses(
-    problem: FiniteSum,
-    make: Callable[[Any], optax.GradientTransformation],
-    rates: np.ndarray,
-    seeds: int,
-    marks: list[int],
-) -> list[float]:
-    """The loss after so many steps, its median over seeds, least over the learning rates."""
-    keys = jax.random.split(jax.random.key(0), seeds)
-    losses = compiled(_losses, problem, make, rates, keys, np.array(marks))
-    return [float(np.min(np.median(at_mark, axis=1))) for at_mark in losses]
-
-
-def _losses(
-    problem: FiniteSum, make: Any, rates: Array, keys: Array, marks: Array
-) -> Float[Array, "marks rates seeds"]:
-    def losses(rate: Array, key: Array) -> Array:
-        method = as_method(make(rate))
-
-        def leg(carry: Any, steps: Array) -> tuple[Any, Array]:
-            carry = jax.lax.fori_loop(0, steps, lambda _, c: method.step(problem, *c), carry)
-            return carry, problem.value(carry[0])
-
-        start = problem.y0, method.init(problem, problem.y0, key)
-        return jax.lax.scan(leg, start, jnp.diff(marks, prepend=0))[1]
-
-    return jnp.moveaxis(jax.vmap(jax.vmap(losses, (None, 0)), (0, None))(rates, keys), -1, 0)
-
-
-def _updates(
-    optimizer: optax.GradientTransformation, gradients: Float[Array, "t n"]
-) -> Float[Array, "t n"]:
-    """What the optimizer makes of gradients that come whatever the parameters are."""
-    params = jnp.zeros_like(gradients[0])
-
-    def step(state: Any, gradient: Array) -> tuple[Any, Any]:
-        updates, state = optimizer.update(gradient, state, params)
-        return state, updates
-
-    return jax.lax.scan(step, optimizer.init(params), gradients)[1]

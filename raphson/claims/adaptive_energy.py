@@ -23,7 +23,7 @@ PAPER = Paper(
     year=2023,
     implements=("raphson.smooth.EnergyGradient",),
     note=(
-        "The energy is one number; the form with one for each unknown (AEGD) is not implemented. "
+        "The energy is one number, unless `elementwise` gives each unknown its own (AEGD). "
         "On Rosenbrock's function, at step sizes where gradient descent diverges, the method stays "
         "bounded but does not converge either. That steps in the entropy's metric keep y > 0 holds "
         "for short steps only, as the last claim says."

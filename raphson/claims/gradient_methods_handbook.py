@@ -11,15 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ..problem import AbstractObjective, Facts
+from ..composite import L1, Box, Composite, ProximalGradient
+from ..engine import solve
+from ..problem import AbstractObjective, AbstractProblem, Facts
 from ..problems import (
+    ball_quadratic,
     huber_chain,
+    lasso,
     logistic_synthetic,
     nesterov_worst,
     polyak_lojasiewicz,
     quadratic,
 )
-from ..smooth import FiniteSum, GradientDescent, HeavyBall
+from ..smooth import FiniteSum, GradientDescent, HeavyBall, Minimize, SubgradientDescent
 from . import Budget, Paper, Verdict, claim
 from ._history import history
 
@@ -28,7 +32,12 @@ PAPER = Paper(
     title="Handbook of Convergence Theorems for (Stochastic) Gradient Methods",
     authors="Garrigos, Gower",
     year=2023,
-    implements=("raphson.smooth.GradientDescent", "raphson.smooth.HeavyBall"),
+    implements=(
+        "raphson.smooth.GradientDescent",
+        "raphson.smooth.HeavyBall",
+        "raphson.smooth.SubgradientDescent",
+        "raphson.composite.ProximalGradient",
+    ),
     note="In what the claims say, D is the distance from the start to the minimizer.",
 )
 
@@ -112,6 +121,60 @@ def gradient_descent_polyak_lojasiewicz(budget: Budget) -> Verdict:
 
 @claim(
     PAPER,
+    "The proximal gradient method with s <= 1/L on a convex f + h keeps f + h within "
+    "D^2 / (2 s t) of its least value.",
+)
+def proximal_gradient_convex(budget: Budget) -> Verdict:
+    steps = budget.pick(200, 500)
+    # The worst for gradient descent, in a box that leaves its path alone.
+    worst = huber_chain(1, width=1 / (2 * steps + 1))
+    boxed = Composite(worst, Box(-2.0, 2.0), facts=worst.facts)
+    problems = [boxed, lasso(np.geomspace(0.04, 4, 20)), ball_quadratic()]
+
+    def excess(factor: float) -> float:
+        def ratio(problem: Composite) -> Any:
+            size = factor / problem.facts.lipschitz
+            gap = history(problem, ProximalGradient(size), steps)["gap"]
+            return gap * 2 * size * np.arange(steps + 1) / _square_distance(problem)
+
+        return _greatest(ratio, problems)
+
+    case = (
+        f"greatest (f + h - least) / bound over {steps} steps and 3 problems (h an absolute value, "
+        "a ball, a box); control: s = 2.5 / L"
+    )
+    return Verdict(excess(1.0), 1.0, excess(2.5), case)
+
+
+@claim(
+    PAPER,
+    "The proximal gradient method with s <= 1/L, f being mu-strongly convex, keeps "
+    "|y - y*|^2 <= (1 - s mu)^t D^2.",
+)
+def proximal_gradient_strongly_convex(budget: Budget) -> Verdict:
+    steps = budget.pick(200, 400)
+    chain, spectrum = nesterov_worst(strong_convexity=0.05), np.geomspace(0.2, 4, 5)
+    boxed = Composite(chain, Box(0.0, 1.0), facts=chain.facts)
+    problems = [boxed, lasso(spectrum), ball_quadratic(spectrum)]
+
+    def excess(factor: float) -> float:
+        def ratio(problem: Composite) -> Any:
+            size = 1 / problem.facts.lipschitz
+            distance = history(problem, ProximalGradient(factor * size), steps)["distance"]
+            rate = (1 - size * problem.facts.strong_convexity) ** np.arange(steps + 1)
+            return distance**2 / (rate * _square_distance(problem))
+
+        return _greatest(ratio, problems)
+
+    case = (
+        f"greatest |y - y*|^2 / bound over {steps} steps and 3 problems (h a box, an absolute "
+        "value, a ball), s = 1 / L; control: steps of 0.3 / L held to the same rate"
+    )
+    return Verdict(excess(1.0), 1.0, excess(0.3), case)
+
+
+@claim(
+    PAPER,
     "Momentum as iterate averaging with s <= 1/(4L) on a convex f keeps its last iterate at "
     "f - f* <= D^2 / (s (t + 1)).",
 )
@@ -139,36 +202,54 @@ def momentum_as_averaging(budget: Budget) -> Verdict:
 
 @claim(
     PAPER,
+    "The subgradient method with constant steps s keeps the average of its t iterates at "
+    "f - f* <= D^2 / (2 s t) + s G^2 / 2 where no subgradient is longer than G.",
+)
+def subgradient_descent(budget: Budget) -> Verdict:
+    steps = budget.pick(256, 4096)
+    rng = np.random.default_rng(0)
+    # The absolute value of one unknown attains the bound when its iterates come to the kink.
+    cases = [(np.ones((1, 1)), np.ones(1)), (rng.standard_normal((20, 5)), rng.standard_normal(5))]
+
+    def excess(factor: float) -> float:
+        def ratio(case: tuple[np.ndarray, np.ndarray]) -> Any:
+            a, minimizer = case
+            facts = Facts(optimum=0.0, minimizer=jnp.asarray(minimizer))
+            start = jnp.zeros(minimizer.size)
+            problem = Minimize(_absolute_error, start, (a, minimizer), facts=facts)
+            longest = np.mean(np.linalg.norm(a, axis=1))
+            size = float(np.linalg.norm(minimizer) / (longest * steps**0.5))
+            method = SubgradientDescent(factor * size, 0.0, average=True)
+            gap, count = history(problem, method, steps)["gap"], np.arange(1, steps + 1)
+            bound = _square_distance(problem) / (2 * size * count) + size * longest**2 / 2
+            return np.append(0.0, gap[1:] / bound)
+
+        return _greatest(ratio, cases)
+
+    case = (
+        f"greatest (f - f*) / bound over {steps} steps, the mean of |a'(y - z)| over 1 and 20 a; "
+        "control: steps of s / 2"
+    )
+    return Verdict(excess(1.0), 1 + 1e-9, excess(0.5), case)
+
+
+@claim(
+    PAPER,
     "Stochastic gradient descent with s <= 1/(2 Lmax) on a mu-strongly convex f keeps "
     "E|y - y*|^2 <= (1 - s mu)^t D^2 + 2 s sigma^2 / mu, sigma^2 being the variance of its "
     "gradients at y*.",
 )
 def stochastic_gradient_descent_strongly_convex(budget: Budget) -> Verdict:
     steps, seeds = budget.pick(400, 4000), budget.pick(20, 200)
-    rng = np.random.default_rng(0)
-    a = rng.standard_normal((100, 3))
-    b = a @ np.ones(3) + 0.5 * rng.standard_normal(100)
-    minimizer = np.linalg.lstsq(a, b)[0]
-    lengths = np.sum(a**2, axis=1)
+    a, b, minimizer, variance = _regression()
     mu = np.linalg.eigvalsh(a.T @ a / 100)[0]
-    size = 0.5 / lengths.max()
-    variance = np.mean(lengths * (a @ minimizer - b) ** 2)
+    size = 0.5 / np.sum(a**2, axis=1).max()
     bound = (1 - size * mu) ** np.arange(steps + 1) * np.dot(minimizer, minimizer)
     bound += 2 * size * variance / mu
 
     def excess(samples: int) -> float:
-        drawn = np.arange(100) % samples
-        problem = FiniteSum(
-            _squared_error,
-            jnp.zeros(3),
-            (a[drawn], b[drawn]),
-            batch_size=1,
-            facts=Facts(minimizer=jnp.asarray(minimizer)),
-        )
-        keys = jax.random.split(jax.random.key(0), seeds)
-        squares = history(problem, optax.sgd(size), steps, keys)["distance"] ** 2
-        error = squares.std(axis=0, ddof=1) / seeds**0.5
-        return float(np.max(((squares.mean(axis=0) + 3 * error) / bound)[1:]))
+        runs = history(_least_squares(1, samples), optax.sgd(size), steps, _keys(seeds))
+        return _greatest_mean(runs["distance"] ** 2, bound)
 
     case = (
         f"greatest (mean + 3 standard errors over {seeds} seeds) / bound over {steps} steps, least "
@@ -178,12 +259,151 @@ def stochastic_gradient_descent_strongly_convex(budget: Budget) -> Verdict:
     return Verdict(excess(100), 1.0, excess(5), case)
 
 
+@claim(
+    PAPER,
+    "Stochastic gradient descent with s = 1/(4 Lmax) on a convex f keeps the average of its "
+    "iterates at E f - f* <= D^2 / (s t) + 2 s sigma^2.",
+)
+def stochastic_gradient_descent_convex(budget: Budget) -> Verdict:
+    steps, seeds = budget.pick(1000, 4000), budget.pick(20, 200)
+    a, _, minimizer, variance = _regression()
+    size = 0.25 / np.sum(a**2, axis=1).max()
+    bound = _averaged_bound(minimizer, size, variance, steps)
+
+    def excess(samples: int) -> float:
+        method = SubgradientDescent(size, 0.0, average=True)
+        runs = history(_least_squares(1, samples), method, steps, _keys(seeds))
+        return _greatest_mean(runs["gap"], bound)
+
+    case = (
+        f"greatest (mean + 3 standard errors over {seeds} seeds) / bound over {steps} steps, least "
+        "squares with 100 samples and 3 unknowns; control: drawing from the first 5 samples only"
+    )
+    return Verdict(excess(100), 1.0, excess(5), case)
+
+
+@claim(
+    PAPER,
+    "Batches of b among n samples, drawn without replacement, do the same for the larger step "
+    "1/(4 L_b) and less noise: L_b = n(b-1)/(b(n-1)) L + (n-b)/(b(n-1)) Lmax, sigma_b^2 = "
+    "(n-b)/(b(n-1)) sigma^2.",
+)
+def batches_without_replacement(budget: Budget) -> Verdict:
+    steps, seeds = budget.pick(1000, 4000), budget.pick(20, 200)
+    a, _, minimizer, variance = _regression()
+    n, size = len(a), 10
+    within, across = n * (size - 1) / (size * (n - 1)), (n - size) / (size * (n - 1))
+    greatest, longest = np.linalg.eigvalsh(a.T @ a / n)[-1], np.sum(a**2, axis=1).max()
+    step_size = 0.25 / (within * greatest + across * longest)
+    bound = _averaged_bound(minimizer, step_size, across * variance, steps)
+
+    def excess(samples: int) -> float:
+        method = SubgradientDescent(step_size, 0.0, average=True)
+        runs = history(_least_squares(size, samples), method, steps, _keys(seeds))
+        return _greatest_mean(runs["gap"], bound)
+
+    case = (
+        f"greatest (mean + 3 standard errors over {seeds} seeds) / bound over {steps} steps, least "
+        f"squares with 100 samples and 3 unknowns, batches of {size}; control: the first {size} "
+        "samples each time"
+    )
+    return Verdict(excess(n), 1.0, excess(size), case)
+
+
+@claim(
+    PAPER,
+    "The stochastic proximal gradient method with s <= 1/(2 Lmax), f being mu-strongly convex, "
+    "keeps E|y - y*|^2 <= (1 - s mu)^t D^2 + 2 s sigma^2 / mu.",
+)
+def stochastic_proximal_gradient(budget: Budget) -> Verdict:
+    steps, seeds = budget.pick(400, 4000), budget.pick(20, 200)
+    a, b, *_ = _regression()
+    mu, size = np.linalg.eigvalsh(a.T @ a / 100)[0], 0.5 / np.sum(a**2, axis=1).max()
+    h = L1(0.3)
+
+    exact = Minimize(_mean_square, jnp.zeros(3), (a, b))
+    minimizer = solve(Composite(exact, h), ProximalGradient(), rtol=0.0, atol=1e-12).value
+    slopes = a * (a @ np.asarray(minimizer) - b)[:, None]
+    variance = np.sum(np.var(slopes, axis=0))
+    bound = (1 - size * mu) ** np.arange(steps + 1) * float(jnp.vdot(minimizer, minimizer))
+    bound += 2 * size * variance / mu
+
+    def excess(samples: int) -> float:
+        facts = Facts(minimizer=minimizer)
+        problem = Composite(_least_squares(1, samples), h, facts=facts)
+        runs = history(problem, ProximalGradient(size), steps, _keys(seeds))
+        return _greatest_mean(runs["distance"] ** 2, bound)
+
+    case = (
+        f"greatest (mean + 3 standard errors over {seeds} seeds) / bound over {steps} steps, lasso "
+        "with 100 samples and 3 unknowns, s = 1 / (2 Lmax); control: drawing from the first 5 "
+        "samples only"
+    )
+    return Verdict(excess(100), 1.0, excess(5), case)
+
+
+def _regression() -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Features, targets, the minimizer of the mean loss, and the variance of gradients there."""
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((100, 3))
+    b = a @ np.ones(3) + 0.5 * rng.standard_normal(100)
+    minimizer = np.linalg.lstsq(a, b)[0]
+    return a, b, minimizer, float(np.mean(np.sum(a**2, axis=1) * (a @ minimizer - b) ** 2))
+
+
+def _least_squares(size: int, samples: int) -> FiniteSum:
+    """Their mean square, of which batches are of the first samples, none twice in a batch."""
+    a, b, minimizer, _ = _regression()
+
+    def draw(key: Any, _: None) -> Any:
+        # One alone is never drawn twice, and this is quicker.
+        if size == 1:
+            chosen = jax.random.randint(key, (1,), 0, samples)
+        else:
+            chosen = jax.random.choice(key, samples, (size,), replace=False)
+        return jnp.asarray(a)[chosen], jnp.asarray(b)[chosen]
+
+    least = float(np.mean((a @ minimizer - b) ** 2) / 2)
+    facts = Facts(optimum=least, minimizer=jnp.asarray(minimizer))
+    return FiniteSum(
+        _squared_error, jnp.zeros(3), (a, b), batch_size=size, facts=facts, sample=draw
+    )
+
+
+def _keys(seeds: int) -> Any:
+    return jax.random.split(jax.random.key(0), seeds)
+
+
+def _averaged_bound(
+    minimizer: np.ndarray, step_size: float, variance: float, steps: int
+) -> np.ndarray:
+    """That of an average of 0, 1, ... iterates; of none it is infinite."""
+    count = np.maximum(np.arange(steps + 1), 1e-300)
+    return np.dot(minimizer, minimizer) / (step_size * count) + 2 * step_size * variance
+
+
+def _greatest_mean(runs: np.ndarray, bound: np.ndarray) -> float:
+    """The greatest mean over seeds, with three standard errors, over the bound after the start."""
+    error = runs.std(axis=0, ddof=1) / len(runs) ** 0.5
+    return float(np.max(((runs.mean(axis=0) + 3 * error) / bound)[1:]))
+
+
+def _absolute_error(y: Any, args: Any) -> Any:
+    a, minimizer = args
+    return jnp.mean(jnp.abs(a @ (y - minimizer)))
+
+
+def _mean_square(y: Any, args: Any) -> Any:
+    a, b = args
+    return jnp.mean((a @ y - b) ** 2) / 2
+
+
 def _squared_error(y: Any, sample: Any, _: None) -> Any:
     a, b = sample
     return (jnp.vdot(a, y) - b) ** 2 / 2
 
 
-def _square_distance(problem: AbstractObjective) -> float:
+def _square_distance(problem: AbstractProblem) -> float:
     return float(jnp.sum((problem.y0 - problem.facts.minimizer) ** 2))
 
 

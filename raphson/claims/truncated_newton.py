@@ -9,6 +9,7 @@ import numpy as np
 import raphson as rp
 
 from ..problems import logistic_synthetic
+from ..roots import LeastSquares, TruncatedGaussNewton
 from ..smooth import TruncatedNewton
 from . import Budget, Paper, Verdict, claim
 from ._history import history
@@ -18,7 +19,7 @@ PAPER = Paper(
     title="The Conjugate Gradient Method and Trust Regions in Large Scale Optimization",
     authors="Steihaug",
     year=1983,
-    implements=("raphson.smooth.TruncatedNewton",),
+    implements=("raphson.smooth.TruncatedNewton", "raphson.roots.TruncatedGaussNewton"),
     note="That a step falls at least half as far as the best one of its length is Yuan's (2000).",
 )
 
@@ -98,3 +99,25 @@ def conjugate_directions_spare_products(budget: Budget) -> Verdict:
 
     case = f"products in {curvature.size} unknowns; control: one a step, which is steepest descent"
     return Verdict(products(5000), 30, products(1), case)
+
+
+@claim(
+    PAPER,
+    "With J'J in the place of the Hessian the convergence is superlinear, too, where the residual "
+    "is 0 in the end.",
+)
+def truncated_gauss_newton_is_superlinear_at_a_root(budget: Budget) -> Verdict:
+    n = budget.pick(100, 1000)
+
+    def equations(y: jax.Array, weight: jax.Array) -> jax.Array:
+        beside = jnp.roll(y, 1)
+        return jnp.concatenate([3 * y + y**2 - beside - 1, weight * (y**2 + 1)])
+
+    def best_factor(weight: float) -> float:
+        problem = LeastSquares(equations, jnp.linspace(-1.0, 2.0, n), jnp.array(weight))
+        norm = history(problem, TruncatedGaussNewton(), 25)["residual"]
+        ahead = norm[1:] > 1e-13  # below, |g| is rounding
+        return float(np.min((norm[1:] / norm[:-1])[ahead]))
+
+    case = f"least |g+| / |g| above rounding, {n} unknowns; control: equations without a root"
+    return Verdict(best_factor(0.0), 1e-2, best_factor(1.0), case)

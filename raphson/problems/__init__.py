@@ -13,11 +13,13 @@ from typing import Any
 
 from ..problem import AbstractProblem
 from .bounds import first_order_lower_bound as first_order_lower_bound
+from .composites import ball_quadratic as ball_quadratic, lasso as lasso
 from .compressor import compressor_match as compressor_match
 from .convex import (
     huber_chain as huber_chain,
     logistic_synthetic as logistic_synthetic,
     nesterov_worst as nesterov_worst,
+    nonsmooth_worst as nonsmooth_worst,
     quadratic as quadratic,
 )
 from .cutest import cutest as cutest, cutest_best as cutest_best, cutest_names as cutest_names
@@ -90,12 +92,17 @@ _GROUPS: dict[str, dict[str, Callable[..., AbstractProblem]]] = {
         "logistic/synthetic": logistic_synthetic,
         "nesterov/convex": nesterov_worst,
         "nesterov/strongly_convex": partial(nesterov_worst, strong_convexity=1e-3),
+        "nonsmooth_worst": nonsmooth_worst,
         "huber_chain": huber_chain,
         "hard_chain": hard_nonconvex_chain,
         "hard_chain/stochastic": hard_stochastic_chain,
         "polyak_lojasiewicz": polyak_lojasiewicz,
         "rosenbrock": rosenbrock,
         "rosenbrock/chain": partial(rosenbrock, 50),
+    },
+    "composite": {
+        "composite/lasso": lasso,
+        "composite/ball": ball_quadratic,
     },
     "systems": {
         "system/rosenbrock": rosenbrock_system,
@@ -207,11 +214,11 @@ def sets() -> dict[str, list[str]]:
     """The sets of problems: the name of each, and the names of its problems.
 
     `"main"` is the race without arguments; `"data"`, real data; `"generators"`, minimization with
-    known constants; `"systems"`, nonlinear systems, `"bounded_systems"`, those within bounds, and
-    `"linear"`, linear ones; `"saddle"`, saddles;
-    `"applications"`, models of other fields; `"cutest-unconstrained"`, `"cutest-small"` (of
-    these, up to 100 unknowns), `"cutest-equations"` and `"cutest-bounded-equations"`, what of
-    CUTEst can be stated so far.
+    known constants, and `"composite"`, the same with a part that is not smooth; `"systems"`,
+    nonlinear systems, `"bounded_systems"`, those within bounds, and `"linear"`, linear ones;
+    `"saddle"`, saddles; `"applications"`, models of other fields; `"cutest-unconstrained"`,
+    `"cutest-small"` (of these, up to 100 unknowns), `"cutest-equations"` and
+    `"cutest-bounded-equations"`, what of CUTEst can be stated so far.
 
     Example:
         >>> len(sets()["main"])

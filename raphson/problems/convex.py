@@ -165,6 +165,46 @@ def nesterov_worst(
     )
 
 
+def nonsmooth_worst(n: int = 100, *, lipschitz: float = 1.0, radius: float = 1.0) -> Minimize:
+    """The function with kinks that no method of subgradients can minimize fast.
+
+    f(y) = gamma max y_i + alpha/2 |y|^2, gamma = L sqrt(n) / (1 + sqrt(n)), alpha = L / (R (1 +
+    sqrt(n))), where of the greatest entries the first alone has a say in the subgradient. Each
+    subgradient reveals one coordinate more to a method that starts at 0, and before it has seen n
+    it leaves f - f* >= R L / (2 (1 + sqrt(n))).
+
+    Bubeck (2015), Convex Optimization: Algorithms and Complexity, section 3.5.
+
+    Args:
+        n: number of unknowns.
+        lipschitz: L, positive, that of f in the ball of radius R.
+        radius: R, positive, the distance from the start to the minimizer.
+
+    Returns:
+        The problem from y = 0. Facts: `optimum` and `minimizer` in closed form;
+        `strong_convexity` = alpha; `convex`.
+
+    Raises:
+        ValueError: if an argument is unfit.
+
+    Example:
+        >>> problem = nonsmooth_worst(4, lipschitz=3.0)
+        >>> problem.facts.optimum, problem.gradient(problem.y0).tolist()
+        (-0.5, [2.0, 0.0, 0.0, 0.0])
+    """
+    n, root = whole_number(n, "n", 1), float(n) ** 0.5
+    lipschitz, radius = positive(lipschitz, "lipschitz"), positive(radius, "radius")
+    alpha = lipschitz / (radius * (1 + root))
+    facts = Facts(
+        optimum=-radius * lipschitz / (2 * (1 + root)),
+        minimizer=jnp.full(n, -radius / root),
+        strong_convexity=alpha,
+        convex=True,
+    )
+    args = lipschitz * root / (1 + root), alpha
+    return Minimize(_nonsmooth_worst, jnp.zeros(n), args, facts=facts)
+
+
 def huber_chain(n: int = 20, *, width: float = 0.1) -> Minimize:
     """A chain of Huber functions of the differences y_1 - 1, y_2 - y_1, ..., y_n - y_{n-1}.
 
@@ -209,6 +249,12 @@ def _nesterov_worst(y: Float[Array, " n"], args: tuple[float, float, float]) -> 
     weight, corner, strong_convexity = args
     links = y[0] ** 2 + jnp.sum((y[1:] - y[:-1]) ** 2) + corner * y[-1] ** 2
     return weight / 2 * (links - 2 * y[0]) + strong_convexity / 2 * jnp.vdot(y, y)
+
+
+def _nonsmooth_worst(y: Float[Array, " n"], args: tuple[float, float]) -> Float[Array, ""]:
+    gamma, alpha = args
+    # The derivative of `max` would be shared among all that are greatest.
+    return gamma * y[jnp.argmax(y)] + alpha / 2 * jnp.vdot(y, y)
 
 
 def _huber_chain(y: Float[Array, " n"], width: float) -> Float[Array, ""]:

@@ -64,7 +64,7 @@ def entrants() -> dict[str, Entrant]:
     ours += [
         _ours(name, "train", make, RATE)
         for name, make in vars(train).items()
-        if inspect.isfunction(make) and not name.startswith("_")
+        if inspect.isfunction(make) and "learning_rate" in inspect.signature(make).parameters
     ]
     peers = [_theirs(name) for name in PEERS]
     return {entrant.name: entrant for entrant in (*ours, *peers)}

@@ -97,9 +97,12 @@ class Standings:
         if not values or unbounded or any(r["question"] == "Saddle" for r in records):
             return Aim(sampled)
         best = min([*values, *(r["optimum"] for r in records if r["optimum"] is not None)])
-        start = max(r["history"]["value"][0] for r in records)
+        starts = [r["history"]["value"][0] for r in records]
+        # Of an infinite fall, from outside of a set, there is no part.
+        if None in starts:
+            return Aim(sampled)
         part = TARGET_SAMPLED if sampled else TARGET
-        return Aim(sampled, best, part * (start - best))
+        return Aim(sampled, best, part * (max(starts) - best))
 
     def solved(self, record: Record) -> bool:
         """Whether a run solved its problem."""

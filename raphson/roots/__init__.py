@@ -28,3 +28,4 @@ from .problem import (
 )
 from .scalar_newton import ScalarNewton as ScalarNewton
 from .shooting import floquet_multipliers as floquet_multipliers, periodic_orbit as periodic_orbit
+from .truncated_gauss_newton import TruncatedGaussNewton as TruncatedGaussNewton

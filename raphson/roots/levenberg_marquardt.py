@@ -29,6 +29,7 @@ class LevenbergMarquardtState(eqx.Module):
     residual: Float[Array, " m"]
     jacobian: Float[Array, "m n"]
     factor: Float[Array, ""]
+    scale: Float[Array, " n"]
     idle: Int[Array, ""]
 
 
@@ -41,9 +42,9 @@ class LevenbergMarquardt(AbstractMethod[LevenbergMarquardtState]):
 
     Near a zero set to which |h|^delta bounds the distance the convergence is fast for eta fit to
     delta: quadratic for delta = 1 and eta in [1, 2]; eta above 4/3 fails to slow h = x^3 (delta =
-    1/3) below Newton's rate 2/3. With `globalized`, c adapts: a step that does not fall is taken
-    back and c doubled, one that falls as its model promised divides c by 3; else c = 1 and every
-    step is taken, which is the paper's local method. |h|^eta carries the units of h: scale the
+    1/3) below Newton's rate 2/3. That is the paper's local method, with c = 1, which takes every
+    step. With `globalized`, c adapts: a step that does not fall is taken back and c doubled, one
+    that falls as its model promised divides c by 3. |h|^eta carries the units of h: scale the
     residuals to order 1, or set xi.
 
     Args:
@@ -51,6 +52,10 @@ class LevenbergMarquardt(AbstractMethod[LevenbergMarquardtState]):
         xi: weight of the residual, at least 0.
         omega: weight of the gradient, at least 0; not both weights may be 0.
         globalized: whether to guard each step by the decrease of |h|.
+        scaled: whether to step in the unknowns D y, as More (1978) has it, so that other units of
+            the unknowns change nothing: D_j is the length of the Jacobian's column j, or half of
+            the last D_j where that is more. Without, steps between dependent columns are of least
+            norm.
 
     Raises:
         ValueError: if a hyperparameter is outside its range.
@@ -67,6 +72,7 @@ class LevenbergMarquardt(AbstractMethod[LevenbergMarquardtState]):
     xi: float = 1.0
     omega: float = 0.0
     globalized: bool = True
+    scaled: bool = eqx.field(default=False, static=True)
 
     question: ClassVar[type[AbstractProblem]] = AbstractResidual
 
@@ -80,21 +86,23 @@ class LevenbergMarquardt(AbstractMethod[LevenbergMarquardtState]):
     def init(self, problem: Any, y: PyTree[Array], key: Array | None) -> LevenbergMarquardtState:
         residual = ravel_pytree(problem.residual(y))[0]
         jacobian = problem.jacobian(y).as_matrix()
-        return LevenbergMarquardtState(
-            residual, jacobian, jnp.ones((), residual.dtype), jnp.array(0, jnp.int32)
-        )
+        scale = self._scale(jacobian)
+        one = jnp.ones((), residual.dtype)
+        return LevenbergMarquardtState(residual, jacobian, one, scale, jnp.array(0, jnp.int32))
 
     def step(
         self, problem: Any, y: PyTree[Array], state: LevenbergMarquardtState
     ) -> tuple[PyTree[Array], LevenbergMarquardtState]:
         flat, unravel = ravel_pytree(y)
-        h, J = state.residual, state.jacobian
+        # In the scaled unknowns D y.
+        D = state.scale
+        h, J = state.residual, state.jacobian / D[None]
         gradient = J.T @ h
         size, slope = jnp.linalg.norm(h), jnp.linalg.norm(gradient)
         mu = state.factor * (self.xi * size**self.eta + self.omega * slope**self.eta)
         mu = mu.astype(h.dtype)
         d = _damped(J, h, mu)
-        trial = flat + d
+        trial = flat + d / D
         residual = ravel_pytree(problem.residual(unravel(trial)))[0]
         promised = jnp.sum((J @ d) ** 2) + 2 * mu * jnp.sum(d**2)
         rounding = 10 * jnp.finfo(h.dtype).eps * jnp.sum(h**2)
@@ -102,13 +110,13 @@ class LevenbergMarquardt(AbstractMethod[LevenbergMarquardtState]):
         ratio = (fallen + rounding) / (promised + rounding)
         accepted = (ratio >= 1e-3) if self.globalized else jnp.array(True)
         jacobian = jax.lax.cond(
-            accepted, lambda: problem.jacobian(unravel(trial)).as_matrix(), lambda: J
+            accepted, lambda: problem.jacobian(unravel(trial)).as_matrix(), lambda: state.jacobian
         )
 
         factor, idle = state.factor, jnp.array(0, jnp.int32)
         if self.globalized:
             # Where the fall drowns in the rounding of |h|^2, gradients tell of it.
-            by_gradients = -jnp.vdot(gradient + jacobian.T @ residual, d) / promised
+            by_gradients = -jnp.vdot(gradient + (jacobian / D[None]).T @ residual, d) / promised
             ratio = jnp.where(accepted & (promised <= rounding), by_gradients, ratio)
             accepted = ratio >= 1e-3
             # In a curved valley falls are seldom as promised: only near failures damp more.
@@ -126,8 +134,9 @@ class LevenbergMarquardt(AbstractMethod[LevenbergMarquardtState]):
         idle = jnp.where(rest, PATIENCE, idle)
         y = unravel(jnp.where(accepted, trial, flat))
         residual = jnp.where(accepted, residual, h)
-        jacobian = jnp.where(accepted, jacobian, J)
-        return y, LevenbergMarquardtState(residual, jacobian, factor, idle)
+        jacobian = jnp.where(accepted, jacobian, state.jacobian)
+        scale = jnp.maximum(D / 2, self._scale(jacobian))
+        return y, LevenbergMarquardtState(residual, jacobian, factor, scale, idle)
 
     def terminate(self, problem: Any, y: PyTree[Array], state: LevenbergMarquardtState) -> Any:
         status = Status.where(state.idle >= PATIENCE, Status.stalled, Status.running)
@@ -138,6 +147,11 @@ class LevenbergMarquardt(AbstractMethod[LevenbergMarquardtState]):
             value = jnp.sum(state.residual**2) / 2
             return Known(value, state.jacobian.T @ state.residual)
         return Known(residual=state.residual)
+
+    def _scale(self, J: Float[Array, "m n"]) -> Float[Array, " n"]:
+        """D of one Jacobian."""
+        lengths = jnp.linalg.norm(J, axis=0)
+        return jnp.where(self.scaled & (lengths > 0) & jnp.isfinite(lengths), lengths, 1)
 
 
 def _damped(J: Float[Array, "m n"], h: Float[Array, " m"], mu: Array) -> Float[Array, " n"]:

@@ -23,6 +23,7 @@ from .problem import FiniteSum as FiniteSum, Minimize as Minimize
 from .risk_parity import RiskParity as RiskParity
 from .risk_parity_ccd import RiskParityCCD as RiskParityCCD
 from .saddle_free_newton import SaddleFreeNewton as SaddleFreeNewton
+from .subgradient_descent import SubgradientDescent as SubgradientDescent
 from .triple_momentum import TripleMomentum as TripleMomentum
 from .truncated_newton import TruncatedNewton as TruncatedNewton
 from .trust_region_newton import TrustRegionNewton as TrustRegionNewton

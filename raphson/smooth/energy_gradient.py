@@ -1,6 +1,7 @@
 """Gradient descent on the root of f, with an energy that no step size makes grow.
 
-Liu, Nurbekyan, Tian, Yang (2023), Adaptive Preconditioned Gradient Descent with Energy.
+Liu, Nurbekyan, Tian, Yang (2023), Adaptive Preconditioned Gradient Descent with Energy; Liu, Tian
+(2020), AEGD: Adaptive Gradient Descent with Energy, on energies for each unknown.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import optax.tree as otu
 from jax.flatten_util import ravel_pytree
@@ -23,7 +25,7 @@ from ..validate import as_function, in_range
 class EnergyGradientState(eqx.Module):
     value: Float[Array, ""]
     gradient: PyTree[Array]
-    energy: Float[Array, ""]
+    energy: PyTree[Array]
     offset: Float[Array, ""]
     positive: Bool[Array, ""]
     at_rest: Bool[Array, ""]
@@ -50,6 +52,8 @@ class EnergyGradient(AbstractMethod[EnergyGradientState]):
             for no step to leave the domain. By default the identity.
         restart: r becomes l(y) again where it is less than this share of it, in [0, 1); 0, the
             paper's choice, is never.
+        elementwise: whether each unknown has an energy of its own, which its part of <v, A v> takes
+            from: AEGD. For a diagonal A.
 
     Raises:
         ValueError: if a hyperparameter is outside its range.
@@ -66,6 +70,7 @@ class EnergyGradient(AbstractMethod[EnergyGradientState]):
     c: float = 1.0
     preconditioner: Callable[[Any, Any], Any] | None = eqx.field(default=None, static=True)
     restart: float = 0.0
+    elementwise: bool = eqx.field(default=False, static=True)
 
     question: ClassVar[type[AbstractProblem]] = AbstractObjective
 
@@ -78,7 +83,8 @@ class EnergyGradient(AbstractMethod[EnergyGradientState]):
 
     def init(self, problem: Any, y: PyTree[Array], key: Array | None) -> EnergyGradientState:
         value, gradient = problem.value_and_gradient(y)
-        offset, none_yet = jnp.full_like(value, self.c), -jnp.ones_like(value)
+        offset = jnp.full_like(value, self.c)
+        none_yet = otu.full_like(y if self.elementwise else value, -1)
         energy, offset = self._restarted(value, none_yet, offset)
         return EnergyGradientState(
             value, gradient, energy, offset, jnp.array(True), jnp.array(False)
@@ -89,13 +95,14 @@ class EnergyGradient(AbstractMethod[EnergyGradientState]):
     ) -> tuple[PyTree[Array], EnergyGradientState]:
         v = otu.scale(0.5 / jnp.sqrt(state.value + state.offset), state.gradient)
         Av = v if self.preconditioner is None else self.preconditioner(y, v)
-        slope = jnp.asarray(otu.vdot(v, Av))
-        energy = state.energy / (1 + 2 * self.eta * slope)
-        after = otu.add_scale(y, -2 * self.eta * energy, Av)
+        slope = otu.mul(v, Av) if self.elementwise else otu.vdot(v, Av)
+        energy = jax.tree.map(lambda r, s: r / (1 + 2 * self.eta * s), state.energy, slope)
+        sizes = jax.tree.broadcast(otu.scale(-2 * self.eta, energy), Av)
+        after = otu.add(y, otu.mul(sizes, Av))
         at_rest = jnp.all(ravel_pytree(after)[0] == ravel_pytree(y)[0])
         value, gradient = problem.value_and_gradient(after)
         energy, offset = self._restarted(value, energy, state.offset)
-        positive = jnp.logical_not(slope < 0)  # a NaN is told of by itself
+        positive = ~jnp.any(ravel_pytree(slope)[0] < 0)  # a NaN is told of by itself
         return after, EnergyGradientState(value, gradient, energy, offset, positive, at_rest)
 
     def terminate(self, problem: Any, y: PyTree[Array], state: EnergyGradientState) -> Any:
@@ -106,11 +113,14 @@ class EnergyGradient(AbstractMethod[EnergyGradientState]):
         return Known(state.value, state.gradient)
 
     def _restarted(
-        self, value: Float[Array, ""], energy: Float[Array, ""], offset: Float[Array, ""]
-    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        self, value: Float[Array, ""], energy: PyTree[Array], offset: Float[Array, ""]
+    ) -> tuple[PyTree[Array], Float[Array, ""]]:
         """r and c with which to go on from a point of this value; r < 0 has yet to begin."""
         low = value + offset <= 0
         offset = jnp.where(low, self.c + 2 * jnp.abs(value), offset)
         root = jnp.sqrt(value + offset)
-        due = low | (energy < self.restart * root)
-        return jnp.where(due, root, energy), offset
+
+        def renewed(energy: Array) -> Array:
+            return jnp.where(low | (energy < self.restart * root), root, energy)
+
+        return jax.tree.map(renewed, energy), offset

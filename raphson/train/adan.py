@@ -6,16 +6,14 @@ Deep Models.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import optax
 import optax.tree as otu
 from jaxtyping import Array, Int, PyTree
 
 from ..validate import require_number
+from ._core import Mask, descend, quotient, require, scale_by
 
 
 class AdanState(NamedTuple):
@@ -37,7 +35,7 @@ def adan(
     weight_decay: float = 0.0,
     max_grad_norm: float | None = None,
     no_prox: bool = False,
-    mask: PyTree[bool] | Callable[[PyTree], PyTree[bool]] | None = None,
+    mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
     """The adaptive Nesterov momentum algorithm (Adan).
 
@@ -87,52 +85,25 @@ def adan(
         >>> bool(jnp.all(jnp.abs(x) < 0.1))
         True
     """
-    for name, decay in (("b1", b1), ("b2", b2), ("b3", b3)):
-        require_number(decay, f"`{name}` of adan", 0, 1, closed="left")
-    require_number(eps, "`eps` of adan", 0, closed="left")
-    require_number(weight_decay, "`weight_decay` of adan", 0, closed="left")
+    require(
+        "adan", learning_rate=learning_rate, b1=b1, b2=b2, b3=b3, eps=eps, weight_decay=weight_decay
+    )
     if max_grad_norm is not None:
         require_number(max_grad_norm, "`max_grad_norm` of adan", 0)
-    if not callable(learning_rate):
-        require_number(learning_rate, "`learning_rate` of adan", 0, closed="left")
 
-    rate = learning_rate if callable(learning_rate) else optax.constant_schedule(learning_rate)
-    # The proximal step is the step of AdamW's decay over 1 + learning_rate weight_decay.
-    shrink = optax.scale_by_schedule(lambda count: 1 / (1 + rate(count) * weight_decay))
-    return optax.chain(
-        optax.identity() if max_grad_norm is None else optax.clip_by_global_norm(max_grad_norm),
-        _scale_by_adan(b1, b2, b3, eps),
-        optax.add_decayed_weights(weight_decay, mask),
-        optax.scale_by_learning_rate(learning_rate),
-        optax.identity() if no_prox else shrink if mask is None else optax.masked(shrink, mask),
-    )
-
-
-def _scale_by_adan(b1: Any, b2: Any, b3: Any, eps: Any) -> optax.GradientTransformation:
-    """From gradients g to the directions u."""
-
-    def init(params: PyTree[Array]) -> AdanState:
-        zeros = jax.tree.map(lambda p: jnp.zeros_like(p, _at_least_single(p)), params)
-        return AdanState(jnp.zeros((), jnp.int32), zeros, zeros, zeros, zeros)
-
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[PyTree[Array], AdanState]:
-        g = jax.tree.map(lambda g: jnp.asarray(g, _at_least_single(g)), updates)
-        t = jnp.asarray(optax.safe_increment(state.count))
-        d = otu.where(state.count == 0, otu.zeros_like(g), otu.sub(g, state.gradient))
+    def direction(
+        g: PyTree[Array], state: AdanState, t: Int[Array, ""]
+    ) -> tuple[PyTree[Array], AdanState]:
+        d = otu.where(t == 1, otu.zeros_like(g), otu.sub(g, state.gradient))
         m = otu.update_moment(g, state.m, b1, 1)
         v = otu.update_moment(d, state.v, b2, 1)
         n = otu.update_moment(otu.add_scale(g, b2, d), state.n, b3, 2)
         numerator = otu.add_scale(otu.bias_correction(m, b1, t), b2, otu.bias_correction(v, b2, t))
-        u = jax.tree.map(
-            lambda a, n, g: (a / (jnp.sqrt(n) + eps)).astype(g.dtype),
-            numerator,
-            otu.bias_correction(n, b3, t),
-            updates,
-        )
+        u = quotient(numerator, otu.bias_correction(n, b3, t), eps)
         return u, AdanState(t, g, m, v, n)
 
-    return optax.GradientTransformation(init, update)
-
-
-def _at_least_single(leaf: Array) -> jnp.dtype:
-    return jnp.promote_types(jnp.result_type(leaf), jnp.float32)
+    return optax.chain(
+        optax.identity() if max_grad_norm is None else optax.clip_by_global_norm(max_grad_norm),
+        scale_by(AdanState, direction),
+        descend(learning_rate, weight_decay, mask, "decoupled" if no_prox else "proximal"),
+    )

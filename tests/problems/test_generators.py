@@ -20,6 +20,7 @@ from raphson.problems import (
     moiety_network,
     nesterov_worst,
     nonnegative_fit,
+    nonsmooth_worst,
     polyak_lojasiewicz,
     powell_singular,
     propane_combustion,
@@ -156,6 +157,28 @@ def test_gradients_of_the_chain_reveal_one_coordinate_each():
     for revealed in range(1, 7):
         y = np.asarray(y - 0.3 * gradient(y))
         assert np.all(y[:revealed] != 0) and not np.any(y[revealed:])
+
+
+def test_nonsmooth_worst_is_least_where_it_says():
+    L, R, n = 3.0, 2.0, 9
+    problem = nonsmooth_worst(n, lipschitz=L, radius=R)
+    minimizer, facts = np.asarray(problem.facts.minimizer), problem.facts
+    assert np.linalg.norm(minimizer) == pytest.approx(R)
+    assert float(problem.value(minimizer)) == pytest.approx(facts.optimum)
+    assert facts.optimum == pytest.approx(-R * L / (2 * (1 + np.sqrt(n))))
+    # At a minimum the mean of the n subgradients is 0; farther from 0 none is longer than L.
+    gamma, alpha = problem.args
+    np.testing.assert_allclose(gamma / n + alpha * minimizer, 0.0, atol=1e-15)
+    assert gamma + alpha * R == pytest.approx(L) and alpha == facts.strong_convexity
+
+
+def test_subgradients_of_the_worst_reveal_one_coordinate_each():
+    problem = nonsmooth_worst(7)
+    y, gradient = problem.y0, jax.jit(jax.grad(problem.objective))
+    for revealed in range(1, 7):
+        y = np.asarray(y - 0.3 * gradient(y))
+        assert np.all(y[:revealed] != 0) and not np.any(y[revealed:])
+        assert problem.value(y) >= 0
 
 
 def test_huber_chain_is_made_of_huber_functions():

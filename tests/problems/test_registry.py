@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import raphson.problems
+from raphson.composite.problem import Composite
 from raphson.linear.problem import LinearSystem
 from raphson.problems import load, names, sets
 from raphson.roots.problem import AbstractBounded, FixedPoint, LeastSquares, RootFind
@@ -19,6 +20,7 @@ OWN = [name for name in names() if not name.startswith("cutest/")]
 SORT = {
     "data": FiniteSum,
     "generators": Minimize | FiniteSum,
+    "composite": Composite,
     "systems": RootFind,
     "bounded_systems": AbstractBounded,
     "linear": LinearSystem,

@@ -52,6 +52,15 @@ def test_least_value_known_is_of_facts_and_runs(record):
     assert Standings([record(status="unbounded")]).aims["p"].best is None
 
 
+def test_no_value_is_aimed_at_from_where_it_is_infinite(record):
+    runs = [record(method="A"), record(method="B")]
+    for run in runs:
+        run["history"]["value"][0] = None  # as JSON has it
+    standings = Standings(runs)
+    assert standings.aims["p"].target is None
+    assert [standings.solved(run) for run in runs] == [True, True]
+
+
 def test_a_problem_not_raced_is_not_solved(record):
     standings = Standings([record("p", "A"), record("q", "A"), record("p", "B")])
     assert [(line.method, line.solved, line.entered) for line in standings.lines()] == [

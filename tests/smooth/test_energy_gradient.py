@@ -17,32 +17,52 @@ def weighted(y, v):
     return jnp.array(WEIGHTS) * v
 
 
-def steps(y, count, eta, c, A, restart):
+def steps(y, count, eta, c, A, restart, elementwise):
     value, g = chain(y)
     r = np.sqrt(value + c)
     for _ in range(count):
         v = g / (2 * np.sqrt(value + c))
-        r = r / (1 + 2 * eta * v @ (A * v))
+        r = r / (1 + 2 * eta * (A * v**2 if elementwise else v @ (A * v)))
         y = y - 2 * eta * r * A * v
         value, g = chain(y)
-        r = np.sqrt(value + c) if r < restart * np.sqrt(value + c) else r
+        r = np.where(r < restart * np.sqrt(value + c), np.sqrt(value + c), r)
         yield y, r
 
 
+@pytest.mark.parametrize("elementwise", [False, True])
 @pytest.mark.parametrize("restart", [0.0, 0.6])
 @pytest.mark.parametrize("eta", [1e-4, 3e-3])
 @pytest.mark.parametrize(("A", "preconditioner"), [(np.ones(4), None), (WEIGHTS, weighted)])
-def test_steps_are_those_of_the_paper(A, preconditioner, eta, restart):
+def test_steps_are_those_of_the_paper(A, preconditioner, eta, restart, elementwise):
     problem = rosenbrock(4)
     problem = rp.Minimize(problem.fn, START)
-    method = EnergyGradient(jnp.array(eta), 2.0, preconditioner, restart)
+    method = EnergyGradient(jnp.array(eta), 2.0, preconditioner, restart, elementwise)
     ys, states = path(problem, method, 15)
-    expected = list(steps(START, 15, eta, 2.0, A, restart))
+    expected = list(steps(START, 15, eta, 2.0, A, restart, elementwise))
     np.testing.assert_allclose(ys[1:], [y for y, _ in expected], rtol=1e-10)
     np.testing.assert_allclose(states.energy[1:], [r for _, r in expected], rtol=1e-10)
     np.testing.assert_allclose(states.gradient[7], chain(ys[7])[1])
     if restart and eta > 1e-3:
         assert np.any(np.diff(states.energy) > 0)
+
+
+def test_energies_of_their_own_obey_it_one_by_one():
+    # What one unknown does reaches the others only through the values of f.
+    method = EnergyGradient(jnp.array(0.1), preconditioner=weighted, elementwise=True)
+    tree = rp.Minimize(
+        lambda y, _: rosenbrock(4).fn(jnp.append(y["u"], y["v"]), None),
+        {"u": START[:3], "v": START[3]},
+    )
+    ys, states = path(rp.Minimize(rosenbrock(4).fn, START), method, 30)
+    r, moved = states.energy, np.diff(ys, axis=0) ** 2 / WEIGHTS
+    left = r[:-1] ** 2 - np.diff(r, axis=0) ** 2 - moved / 0.1
+    np.testing.assert_allclose(r[1:] ** 2, left, atol=1e-12)
+    assert np.all(np.diff(r, axis=0) <= 0) and np.ptp(r[-1]) > 0.1
+    plain = EnergyGradient(jnp.array(0.1), elementwise=True)
+    trees, of_trees = path(tree, plain, 5)
+    ys, states = path(rp.Minimize(rosenbrock(4).fn, START), plain, 5)
+    np.testing.assert_allclose(np.c_[trees["u"], trees["v"]], ys, rtol=1e-12)
+    np.testing.assert_allclose(np.c_[of_trees.energy["u"], of_trees.energy["v"]], states.energy)
 
 
 @pytest.mark.parametrize("eta", [1e-3, 1.0, 1e3])

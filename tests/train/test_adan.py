@@ -1,6 +1,5 @@
 """Adan against a transcription in NumPy and steps worked by hand."""
 
-import pickle
 import re
 
 import jax
@@ -9,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-import raphson as rp
 from raphson.train import adan
+from tests.train.walk import data, walked
 
 
 def transcription(x, gradients, lr, b1, b2, b3, eps, weight_decay, max_grad_norm, no_prox):
@@ -38,27 +37,6 @@ def transcription(x, gradients, lr, b1, b2, b3, eps, weight_decay, max_grad_norm
         before = g
         path.append([leaf.copy() for leaf in x])
     return path
-
-
-def walked(optimizer, x, gradients):
-    """The parameters after each gradient, by the transformation."""
-
-    @jax.jit
-    def step(x, state, gradient):
-        updates, state = optimizer.update(gradient, state, x)
-        return optax.apply_updates(x, updates), state
-
-    state, path = optimizer.init(x), []
-    for gradient in gradients:
-        x, state = step(x, state, gradient)
-        path.append(x)
-    return path
-
-
-def data(count=25):
-    rng = np.random.default_rng(0)
-    x = [rng.normal(size=(2, 3)), rng.normal(size=4)]
-    return x, [[rng.normal(size=(2, 3)), rng.normal(size=4)] for _ in range(count)]
 
 
 SETTINGS = {
@@ -159,49 +137,11 @@ def test_injected_hyperparameters_can_change_along_a_run(no_prox):
     assert all(np.all(leaf == 0) for leaf in updates)
 
 
-def test_learning_rates_can_be_mapped_over():
-    x, gradients = data(3)
-    last = jax.vmap(lambda rate: walked(adan(rate), x, gradients)[-1])(jnp.array([0.01, 0.1]))
-    np.testing.assert_allclose(last[1][1], walked(adan(0.1), x, gradients)[-1][1], rtol=1e-14)
-
-
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32, jnp.float64])
-def test_state_is_at_least_single(dtype):
-    x = {"w": jnp.ones((2, 2), dtype), "b": jnp.zeros((), dtype)}
-    optimizer = adan(0.1, weight_decay=0.1, max_grad_norm=1.0)
-    state = optimizer.init(x)
-    updates, after = jax.jit(optimizer.update)(x, state, x)
-    assert all(leaf.dtype == dtype for leaf in jax.tree.leaves(updates))
-    assert jax.tree.map(jnp.result_type, state) == jax.tree.map(jnp.result_type, after)
-    averages = [leaf for leaf in jax.tree.leaves(after) if jnp.ndim(leaf) == 2]
-    assert len(averages) == 4
-    assert all(leaf.dtype == jnp.promote_types(dtype, jnp.float32) for leaf in averages)
-
-
 def test_small_gradients_survive_half_precision():
     # Squared, 1e-4 underflows in float16.
     x = jnp.zeros(3, jnp.float16)
     (after,) = walked(adan(0.1), x, [jnp.full(3, 1e-4, jnp.float16)])
     np.testing.assert_allclose(after, -0.1, rtol=1e-2)
-
-
-def test_state_pickles_and_takes_extra_arguments():
-    x, gradients = data(3)
-    optimizer = adan(0.1)
-    _, state = optimizer.update(gradients[0], optimizer.init(x), x)
-    restored = pickle.loads(pickle.dumps(state))
-    plain, _ = optimizer.update(gradients[1], state, x)
-    again, _ = optimizer.update(gradients[1], restored, x, value=jnp.array(1.0))
-    for a, b in zip(plain, again, strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-def test_solves_as_a_method():
-    problem = rp.Minimize(
-        lambda y, _: jnp.sum((y - 1.0) ** 2 * jnp.array([1.0, 9.0])), jnp.zeros(2)
-    )
-    solution = rp.solve(problem, adan(0.05), max_steps=3000)
-    np.testing.assert_allclose(solution.value, 1.0, atol=1e-5)
 
 
 @pytest.mark.parametrize(

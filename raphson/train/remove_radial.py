@@ -1,0 +1,106 @@
+"""Steps along the sphere: without what only lengthens weights whose length does not matter.
+
+Heo, Chun, Oh, Han, Yun, Kim, Uh, Ha (2020), AdamP: Slowing Down the Slowdown for Momentum
+Optimizers on Scale-invariant Weights.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, PyTree
+
+from ._core import Mask, like, require, require_params, single, spread
+from ._polar import from_matrix_view, matrix_view, unit
+
+
+def remove_radial(
+    inner: optax.GradientTransformation,
+    weight_decay: float = 0.0,
+    delta: float = 0.1,
+    wd_ratio: float = 0.1,
+    output_first: bool = False,
+    mask: Mask = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Directions without their part along the weights, where the loss does not see that.
+
+    Before a normalization the length of the weights x of a channel, or of a layer, does not matter,
+    and their gradient g is orthogonal to them. Momentum is not, and lengthens them for nothing but
+    shorter effective steps. With the directions u of `inner` and n entries in a row,
+
+        u - (u, x) x / (x, x)  in each row, if |cos(g, x)| < delta / sqrt(n) in all rows,
+
+    where the rows of a kernel are first its output channels, then, if these do not pass, all of it
+    is one row. Leaves with fewer than two axes stay. Then weight_decay x is added, times wd_ratio
+    where directions were changed.
+
+    Args:
+        inner: a transformation of gradients to directions, without a learning rate.
+        weight_decay: strength of the decay of weights, at least 0.
+        delta: how near to orthogonal gradients must be, at least 0, where 0 changes nothing.
+        wd_ratio: the share of the decay where directions are changed, at least 0.
+        output_first: whether the first axis of kernels counts output channels, as Equinox's does,
+            rather than the last, as Flax's does.
+        mask: which parameters decay: a prefix of their tree with True for those that do, or a
+            function of the parameters that gives one; all by default.
+
+    Returns:
+        An Optax transformation; its `update` needs the parameters.
+
+    Raises:
+        ValueError: if a number is outside its range.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> import raphson as rp
+        >>> transformation = rp.train.remove_radial(optax.trace(0.9))
+        >>> x = jnp.array([[3.0], [4.0]])
+        >>> state = transformation.init(x)
+        >>> updates, state = transformation.update(jnp.array([[-4.0], [3.0]]), state, x)
+        >>> updates, state = transformation.update(jnp.array([[-4.0], [3.0]]), state, 2 * x)
+        >>> updates.round(2).tolist()
+        [[-7.6], [5.7]]
+    """
+    require("remove_radial", weight_decay=weight_decay, delta=delta, wd_ratio=wd_ratio)
+    inner = optax.with_extra_args_support(inner)
+
+    def update(
+        updates: Any, state: Any, params: Any = None, **extra: Any
+    ) -> tuple[PyTree[Array], Any]:
+        require_params(params, "remove_radial")
+        directions, state = inner.update(updates, state, params, **extra)
+
+        def direction(u: Array, g: Array, x: Array, decays: bool) -> Array:
+            u, changed = _tangential(u, g, x, delta, output_first)
+            return u + decays * weight_decay * jnp.where(changed, wd_ratio, 1) * x
+
+        leaves = single(directions), single(updates), single(params), spread(mask, params)
+        return like(jax.tree.map(direction, *leaves), directions), state
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)
+
+
+def _tangential(
+    u: Array, g: Array, x: Array, delta: Any, output_first: bool
+) -> tuple[Array, Bool[Array, ""]]:
+    """u as the loss sees it, and whether that is another."""
+    if jnp.ndim(x) < 2:
+        return u, jnp.array(False)
+
+    def projected(*rows: Float[Array, "outputs inputs"]) -> tuple[Array, Bool[Array, ""]]:
+        u, g, x = rows
+        x, g = unit(x, (1,)), unit(g, (1,))
+        cosines = jnp.abs(jnp.sum(g * x, axis=1))
+        across = jnp.max(cosines) < delta / x.shape[1] ** 0.5
+        return u - jnp.sum(u * x, axis=1, keepdims=True) * x, across
+
+    channels = [matrix_view(leaf, output_first) for leaf in (u, g, x)]
+    by_channel, each = projected(*channels)
+    by_layer, whole = projected(*(leaf.reshape(1, -1) for leaf in channels))
+    tangential = jnp.where(each, by_channel, by_layer.reshape(by_channel.shape))
+    changed = each | whole
+    return jnp.where(changed, from_matrix_view(tangential, x, output_first), u), changed
