@@ -42,7 +42,9 @@ def weights_grow_by_the_steps_alone(budget: Budget) -> Verdict:
         return float(np.max(np.abs(lengths[1:] ** 2 / expected - 1)))
 
     case = "greatest relative deviation of |x|^2 over the steps; control: Adam"
-    return Verdict(deviation(adamp(0.01)), 1e-12, deviation(optax.adam(0.01)), case)
+    return Verdict(
+        deviation(adamp(0.01, output_first=False)), 1e-12, deviation(optax.adam(0.01)), case
+    )
 
 
 @claim(
@@ -60,9 +62,9 @@ def momentum_lengthens_weights(budget: Budget) -> Verdict:
     ours, plain, never = (
         growth(optimizer)
         for optimizer in (
-            sgdp(0.05, b),
+            sgdp(0.05, b, output_first=False),
             optax.sgd(0.05, momentum=b),
-            sgdp(0.05, b, delta=0.0),
+            sgdp(0.05, b, delta=0.0, output_first=False),
         )
     )
     case = f"relative departure of the ratio of growths in {steps} steps; control: no projection"
@@ -107,7 +109,8 @@ def _walk(optimizer: Any, steps: int) -> tuple[Float[Array, " t+1"], Float[Array
 
 def _projected(gradient: Any, start: Any, weight: Any, steps: int) -> Float[Array, ""]:
     """The share of AdamP's steps in which it projects the weight."""
-    optimizer, projection = adamp(0.01), remove_radial(optax.identity())
+    optimizer = adamp(0.01, output_first=False)
+    projection = remove_radial(optax.identity(), output_first=False)
 
     def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], Array]:
         y, state = carry

@@ -28,7 +28,7 @@ PAPER = Paper(
         "ImageNet nor against other methods than a threshold for each layer. Where the layers' "
         "weights differ in scale for no reason, one threshold for all does worse: that is the "
         "control of the first claim, and what the floor of the second mends; trained on for 500 "
-        "steps instead of 150, the layer recovers from the second even without."
+        "steps instead of 150, the layer recovers without a floor, too."
     ),
 )
 

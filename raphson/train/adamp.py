@@ -32,7 +32,7 @@ def adamp(
     weight_decay: float = 0.0,
     delta: float = 0.1,
     wd_ratio: float = 0.1,
-    output_first: bool = False,
+    output_first: bool = True,
     mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
     """AdamW along the sphere for weights that the loss sees the direction of only (AdamP).
@@ -49,8 +49,8 @@ def adamp(
         weight_decay: strength of the decay of weights, at least 0.
         delta: how near to orthogonal to the weights gradients must be, as in `remove_radial`.
         wd_ratio: the share of the decay where directions are changed, at least 0.
-        output_first: whether the first axis of kernels counts output channels, as Equinox's does,
-            rather than the last, as Flax's does.
+        output_first: whether leaves are stored as (outputs, inputs, ...), as by Equinox, or as
+            (..., inputs, outputs), as by Flax.
         mask: which parameters decay: a prefix of their tree with True for those that do, or a
             function of the parameters that gives one; all by default.
 
@@ -65,9 +65,9 @@ def adamp(
         >>> import jax.numpy as jnp
         >>> import optax
         >>> import raphson as rp
-        >>> loss = lambda x: jnp.sum((x / jnp.linalg.norm(x) - jnp.array([[0.6], [0.8]])) ** 2)
+        >>> loss = lambda x: jnp.sum((x / jnp.linalg.norm(x) - jnp.array([[0.6, 0.8]])) ** 2)
         >>> optimizer = rp.train.adamp(optax.cosine_decay_schedule(0.2, 100))
-        >>> x = jnp.array([[3.0], [-2.0]])
+        >>> x = jnp.array([[3.0, -2.0]])
         >>> state = optimizer.init(x)
         >>> for _ in range(100):
         ...     updates, state = optimizer.update(jax.grad(loss)(x), state, x)

@@ -22,7 +22,7 @@ def remove_radial(
     weight_decay: float = 0.0,
     delta: float = 0.1,
     wd_ratio: float = 0.1,
-    output_first: bool = False,
+    output_first: bool = True,
     mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Directions without their part along the weights, where the loss does not see that.
@@ -42,8 +42,8 @@ def remove_radial(
         weight_decay: strength of the decay of weights, at least 0.
         delta: how near to orthogonal gradients must be, at least 0, where 0 changes nothing.
         wd_ratio: the share of the decay where directions are changed, at least 0.
-        output_first: whether the first axis of kernels counts output channels, as Equinox's does,
-            rather than the last, as Flax's does.
+        output_first: whether leaves are stored as (outputs, inputs, ...), as by Equinox, or as
+            (..., inputs, outputs), as by Flax.
         mask: which parameters decay: a prefix of their tree with True for those that do, or a
             function of the parameters that gives one; all by default.
 
@@ -58,12 +58,12 @@ def remove_radial(
         >>> import optax
         >>> import raphson as rp
         >>> transformation = rp.train.remove_radial(optax.trace(0.9))
-        >>> x = jnp.array([[3.0], [4.0]])
+        >>> x = jnp.array([[3.0, 4.0]])
         >>> state = transformation.init(x)
-        >>> updates, state = transformation.update(jnp.array([[-4.0], [3.0]]), state, x)
-        >>> updates, state = transformation.update(jnp.array([[-4.0], [3.0]]), state, 2 * x)
+        >>> updates, state = transformation.update(jnp.array([[-4.0, 3.0]]), state, x)
+        >>> updates, state = transformation.update(jnp.array([[-4.0, 3.0]]), state, 2 * x)
         >>> updates.round(2).tolist()
-        [[-7.6], [5.7]]
+        [[-7.6, 5.7]]
     """
     require("remove_radial", weight_decay=weight_decay, delta=delta, wd_ratio=wd_ratio)
     inner = optax.with_extra_args_support(inner)

@@ -30,7 +30,7 @@ def sgdp(
     weight_decay: float = 0.0,
     delta: float = 0.1,
     wd_ratio: float = 0.1,
-    output_first: bool = False,
+    output_first: bool = True,
     mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Momentum along the sphere for weights that the loss sees the direction of only (SGDP).
@@ -48,8 +48,8 @@ def sgdp(
         weight_decay: strength of the decay of weights, at least 0.
         delta: how near to orthogonal to the weights gradients must be, as in `remove_radial`.
         wd_ratio: the share of the decay where directions are changed, at least 0.
-        output_first: whether the first axis of kernels counts output channels, as Equinox's does,
-            rather than the last, as Flax's does.
+        output_first: whether leaves are stored as (outputs, inputs, ...), as by Equinox, or as
+            (..., inputs, outputs), as by Flax.
         mask: which parameters decay: a prefix of their tree with True for those that do, or a
             function of the parameters that gives one; all by default.
 
@@ -64,9 +64,9 @@ def sgdp(
         >>> import jax.numpy as jnp
         >>> import optax
         >>> import raphson as rp
-        >>> loss = lambda x: jnp.sum((x / jnp.linalg.norm(x) - jnp.array([[0.6], [0.8]])) ** 2)
+        >>> loss = lambda x: jnp.sum((x / jnp.linalg.norm(x) - jnp.array([[0.6, 0.8]])) ** 2)
         >>> optimizer = rp.train.sgdp(0.1)
-        >>> x = jnp.array([[3.0], [-2.0]])
+        >>> x = jnp.array([[3.0, -2.0]])
         >>> state = optimizer.init(x)
         >>> for _ in range(100):
         ...     updates, state = optimizer.update(jax.grad(loss)(x), state, x)

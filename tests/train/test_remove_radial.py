@@ -41,7 +41,7 @@ def gradient(rng, x, across):
 def test_is_the_algorithm(name, across):
     start = np.random.default_rng(0).normal(size=(3, 2, 4)) + 1.0
     x, m, v = start, np.zeros_like(start), np.zeros_like(start)
-    rate, decay, settings = 0.01, 0.3, {"delta": DELTA, "wd_ratio": WD_RATIO, "output_first": True}
+    rate, decay, settings = 0.01, 0.3, {"delta": DELTA, "wd_ratio": WD_RATIO}
     rng, gradients, path, ratios = np.random.default_rng(1), [], [], set()
     for t in range(1, 21):
         g = gradient(rng, x, across)
@@ -72,8 +72,8 @@ def test_kernels_are_read_by_their_layout():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 4, 3))
     g = gradient(rng, x, "channel")
-    first = remove_radial(optax.identity(), output_first=True)
-    last = remove_radial(optax.identity())
+    first = remove_radial(optax.identity())
+    last = remove_radial(optax.identity(), output_first=False)
     ours, _ = first.update(g, first.init(x), x)
     turned_g, turned_x = (np.moveaxis(leaf, 0, -1) for leaf in (g, x))
     theirs, _ = last.update(turned_g, last.init(turned_x), turned_x)
