@@ -103,7 +103,7 @@ def damped_trials(steps):
         mu = c * np.linalg.norm(h)
         d = np.linalg.solve(A.T @ A + mu * np.eye(2), -A.T @ h)
         ratio = (h @ h - F(y + d) @ F(y + d)) / (h @ h - np.sum((h + A @ d) ** 2))
-        c = c / 4 if ratio >= 0.75 else c * 4 if ratio < 0.25 else c
+        c = c / 3 if ratio >= 0.75 else c * 2 if ratio < 0.01 else c
         if ratio >= 1e-3:
             y, accepted = y + d, accepted + 1
     return y, accepted
