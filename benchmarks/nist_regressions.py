@@ -54,17 +54,17 @@ def fits(problem):
     """The fit of each solver."""
     F = jax.jit(lambda y: problem.fn(y, problem.args))
     J = jax.jit(jax.jacfwd(F))
-    tight = {"ftol": 1e-15, "xtol": 1e-15, "gtol": 1e-15, "max_nfev": 5000}
+    tight = {"ftol": 1e-15, "xtol": 1e-15, "gtol": 1e-15, "max_nfev": 10_000}
     numpy_F, numpy_J = (lambda y: np.array(F(y))), (lambda y: np.array(J(y)))
     residual = lambda y, _: F(y)
 
     def raphson():
-        options = {"rtol": 0.0, "atol": 1e-12, "max_steps": 5000, "throw": False}
+        options = {"rtol": 0.0, "atol": 1e-12, "max_steps": 10_000, "throw": False}
         return rp.least_squares(residual, problem.y0, **options).value
 
     def optimistix():
         solver = optx.LevenbergMarquardt(1e-12, 1e-12)
-        return optx.least_squares(residual, solver, problem.y0, max_steps=5000, throw=False).value
+        return optx.least_squares(residual, solver, problem.y0, max_steps=10_000, throw=False).value
 
     def peer(method):
         return scipy.optimize.least_squares(numpy_F, problem.y0, numpy_J, method=method, **tight).x

@@ -53,9 +53,8 @@ class LevenbergMarquardt(AbstractMethod[LevenbergMarquardtState]):
         omega: weight of the gradient, at least 0; not both weights may be 0.
         globalized: whether to guard each step by the decrease of |h|.
         scaled: whether to step in the unknowns D y, as More (1978) has it, so that other units of
-            the unknowns change nothing: D_j is the length of the Jacobian's column j, or half of
-            the last D_j where that is more. Without, steps between dependent columns are of least
-            norm.
+            the unknowns change nothing: D_j is the length of the longest column j that the
+            Jacobians had so far. Without, steps between dependent columns are of least norm.
 
     Raises:
         ValueError: if a hyperparameter is outside its range.
@@ -135,7 +134,7 @@ class LevenbergMarquardt(AbstractMethod[LevenbergMarquardtState]):
         y = unravel(jnp.where(accepted, trial, flat))
         residual = jnp.where(accepted, residual, h)
         jacobian = jnp.where(accepted, jacobian, state.jacobian)
-        scale = jnp.maximum(D / 2, self._scale(jacobian))
+        scale = jnp.maximum(D, self._scale(jacobian))
         return y, LevenbergMarquardtState(residual, jacobian, factor, scale, idle)
 
     def terminate(self, problem: Any, y: PyTree[Array], state: LevenbergMarquardtState) -> Any:
