@@ -149,7 +149,16 @@ class AbstractProblem(eqx.Module):
         measures = {"residual": otu.norm(self.optimality(y))}
         if self.facts.minimizer is not None:
             measures["distance"] = otu.norm(otu.sub(y, self.facts.minimizer))
+        value = self.minimized(y)
+        if value is not None:
+            measures["value"] = value
+            if self.facts.optimum is not None:
+                measures["gap"] = value - self.facts.optimum
         return measures
+
+    def minimized(self, y: PyTree[Array]) -> Float[Array, ""] | None:
+        """What is to be made least, at `y`; None where the question is another."""
+        return None
 
     def rewrapped(self, wrappers: tuple[Any, ...]) -> Self:
         """The same problem with these wrappers in its door instead."""
@@ -263,12 +272,8 @@ class AbstractObjective(AbstractProblem):
             return Status.running
         return Status.where(known.value < -1e20, Status.unbounded, Status.running)
 
-    def measures(self, y: PyTree[Array]) -> dict[str, Float[Array, ""]]:
-        value = self.value(y)
-        measures = super().measures(y) | {"value": value}
-        if self.facts.optimum is not None:
-            measures["gap"] = value - self.facts.optimum
-        return measures
+    def minimized(self, y: PyTree[Array]) -> Float[Array, ""]:
+        return self.value(y)
 
 
 class AbstractEquations(AbstractProblem):

@@ -124,7 +124,7 @@ class Composite(AbstractProblem):
         nearest = self.nonsmooth.prox(y, step_size)
         return jax.tree.map(lambda x, y: jnp.asarray(x, y.dtype), nearest, y)
 
-    def objective(self, y: PyTree[Array]) -> Float[Array, ""]:
+    def minimized(self, y: PyTree[Array]) -> Float[Array, ""]:
         """f(y) + h(y)."""
         value = self.value(y)
         return value + jnp.asarray(self.nonsmooth.value(y), value.dtype)
@@ -142,13 +142,6 @@ class Composite(AbstractProblem):
 
     def verdict(self, known: Known) -> Any:
         return self.smooth.verdict(known)
-
-    def measures(self, y: PyTree[Array]) -> dict[str, Float[Array, ""]]:
-        value = self.objective(y)
-        measures = super().measures(y) | {"value": value}
-        if self.facts.optimum is not None:
-            measures["gap"] = value - self.facts.optimum
-        return measures
 
     def traced(self, y: PyTree[Array]) -> Self:
         return eqx.tree_at(lambda p: p.smooth, self, self.smooth.traced(y))

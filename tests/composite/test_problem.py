@@ -56,7 +56,7 @@ def test_trees_and_single_precision(name):
     smooth = rp.Minimize(lambda y, _: otu.norm(y, squared=True), split(jnp.asarray(y, jnp.float32)))
     problem = rp.Composite(smooth, of_tree)
     x = problem.prox(problem.y0, 0.5)
-    assert {leaf.dtype for leaf in jax.tree.leaves((x, problem.objective(x)))} == {
+    assert {leaf.dtype for leaf in jax.tree.leaves((x, problem.minimized(x)))} == {
         jnp.dtype("float32")
     }
     expected = split(h.prox(jnp.asarray(y), 0.5))
@@ -88,10 +88,10 @@ def test_other_units_change_nothing_but_the_units(name):
     problem, _ = least_squares(PARTS[name][0])
     scaled = rp.Scaled(problem, -4.0, 3.0)
     y = np.random.default_rng(4).normal(size=N)
-    value = 3 * problem.objective(jnp.asarray(problem.prox(y, 1.0)))
+    value = 3 * problem.minimized(jnp.asarray(problem.prox(y, 1.0)))
     x = scaled.prox(jnp.asarray(y) / -4, 1 / 48)
     np.testing.assert_allclose(-4 * x, problem.prox(y, 1.0), atol=1e-14)
-    np.testing.assert_allclose(scaled.objective(x), value)
+    np.testing.assert_allclose(scaled.minimized(x), value)
     with pytest.raises(ValueError, match="`y_scale` of a Composite must be one number"):
         rp.Scaled(problem, jnp.arange(1.0, N + 1))
 

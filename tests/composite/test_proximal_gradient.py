@@ -122,8 +122,8 @@ def test_rates_hold_at_every_step(momentum):
         problem = rp.Composite(smooth, L1(0.02))
         best = rp.solve(problem, ProximalGradient(1 / L), atol=1e-13).value
         _, states = path(problem, ProximalGradient(1 / L, momentum), count)
-        values = jax.vmap(problem.objective)(jnp.asarray(states.stepped))
-        gap = np.asarray(values - problem.objective(best))
+        values = jax.vmap(problem.minimized)(jnp.asarray(states.stepped))
+        gap = np.asarray(values - problem.minimized(best))
         square, t = float(jnp.sum((problem.y0 - best) ** 2)), np.arange(1, count + 2)
         bound = 2 * L * square / (t + 1) ** 2 if momentum else L * square / (2 * t)
         assert np.all(gap <= bound)

@@ -18,7 +18,7 @@ def test_minimizer_and_optimum(make):
     np.testing.assert_allclose(spectrum[[0, -1]], [facts.strong_convexity, facts.lipschitz])
     for direction in np.random.default_rng(0).normal(size=(40, 5)):
         y = problem.prox(facts.minimizer + 1e-3 * jnp.asarray(direction), 1e-3)
-        assert problem.objective(y) > facts.optimum
+        assert problem.minimized(y) > facts.optimum
 
 
 def test_the_second_part_matters_there():
