@@ -183,16 +183,17 @@ class AbstractBounded(AbstractFunctionProblem, AbstractEquations):
     lower: PyTree[Array]
     upper: PyTree[Array]
 
-    def _bounded(
+    def __init__(
         self,
-        fn: Any,
+        fn: Callable[[Any, Any], Any],
         y0: PyTree[ArrayLike],
         lower: PyTree[ArrayLike],
         upper: PyTree[ArrayLike],
-        args: PyTree,
-        facts: Facts | None,
-        oracles: Any,
-    ) -> None:
+        args: PyTree = None,
+        *,
+        facts: Facts | None = None,
+        **oracles: Callable[..., Any],
+    ):
         self._stated(fn, y0, args, facts, oracles)
         self.lower, self.upper = as_bounds(lower, upper, self.y0)
 
@@ -205,7 +206,7 @@ class AbstractBounded(AbstractFunctionProblem, AbstractEquations):
         )
         lower, upper = jax.tree.map(jnp.minimum, one, other), jax.tree.map(jnp.maximum, one, other)
         fn = Rescaled(self.fn, y_scale, value_scale)
-        return type(self)(fn, y0, lower, upper, self.args)  # pyright: ignore[reportCallIssue]
+        return type(self)(fn, y0, lower, upper, self.args)
 
 
 class BoundedRootFind(AbstractBounded):
@@ -233,19 +234,6 @@ class BoundedRootFind(AbstractBounded):
         >>> round(float(rp.solve(problem).value), 4)
         2.0
     """
-
-    def __init__(
-        self,
-        fn: Callable[[Any, Any], Any],
-        y0: PyTree[ArrayLike],
-        lower: PyTree[ArrayLike],
-        upper: PyTree[ArrayLike],
-        args: PyTree = None,
-        *,
-        facts: Facts | None = None,
-        **oracles: Callable[..., Any],
-    ):
-        self._bounded(fn, y0, lower, upper, args, facts, oracles)
 
     def optimality(self, y: PyTree[Array]) -> PyTree[Array]:
         within = _within(y, self.lower, self.upper)
@@ -285,19 +273,6 @@ class BoundedLeastSquares(AbstractBounded):
         [2.0, 0.0]
     """
 
-    def __init__(
-        self,
-        fn: Callable[[Any, Any], Any],
-        y0: PyTree[ArrayLike],
-        lower: PyTree[ArrayLike],
-        upper: PyTree[ArrayLike],
-        args: PyTree = None,
-        *,
-        facts: Facts | None = None,
-        **oracles: Callable[..., Any],
-    ):
-        self._bounded(fn, y0, lower, upper, args, facts, oracles)
-
     def optimality(self, y: PyTree[Array]) -> PyTree[Array]:
         residual = self.residual(y)
         projected = self.projected_gradient(y, self.vjp(y, residual))
@@ -316,12 +291,8 @@ class BoundedLeastSquares(AbstractBounded):
             self.upper,
         )
 
-    def measures(self, y: PyTree[Array]) -> dict[str, Float[Array, ""]]:
-        value = 0.5 * otu.norm(self.residual(y), squared=True)
-        measures = super().measures(y) | {"value": value}
-        if self.facts.optimum is not None:
-            measures["gap"] = value - self.facts.optimum
-        return measures
+    def minimized(self, y: PyTree[Array]) -> Float[Array, ""]:
+        return 0.5 * otu.norm(self.residual(y), squared=True)
 
     def check_output(self, out: PyTree, y: PyTree[Array]) -> None:
         require_vector(out)
