@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ..method import AbstractMethod
 from ..problem import AbstractProblem, Known
+from ..smooth._shared import eased
 from ..solution import Status
 from ..validate import in_range
 from .problem import Composite
@@ -89,10 +90,8 @@ class ProximalGradient(AbstractMethod[ProximalGradientState]):
             weight = (1 + jnp.sqrt(1 + 4 * state.weight**2)) / 2
             after = otu.add_scale(x, (state.weight - 1) / weight, otu.sub(x, state.previous))
         elif self.step_size is None:
-            # Where the decrease drowns in the rounding of f, a longer step would go untested.
-            decrease = smoothness * otu.norm(otu.sub(x, y), squared=True)
-            resolved = decrease > 8 * jnp.finfo(decrease.dtype).eps * jnp.abs(state.value)
-            smoothness = jnp.where(resolved, smoothness / 2, smoothness)
+            mapping = otu.scale(smoothness, otu.sub(y, x))
+            smoothness = eased(state.value, otu.norm(mapping, squared=True), smoothness)
         return after, self._stepped(problem, after, x, smoothness, weight, state.key)
 
     def terminate(self, problem: Any, y: PyTree[Array], state: ProximalGradientState) -> Any:

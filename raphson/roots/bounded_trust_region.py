@@ -211,7 +211,7 @@ def _within_radius(
 
 
 def _coleman_li(below: Array, above: Array, g: Array) -> Array:
-    near = jnp.where(g > 0, below, jnp.where(g < 0, above, jnp.minimum(below, above)))
+    near = _ahead(below, above, g)
     return jnp.where(jnp.isfinite(near), near, 1)
 
 
@@ -227,8 +227,12 @@ def _kanzow_klug(below: Array, above: Array, g: Array) -> Array:
 
 
 def _hager_mair_zhang(below: Array, above: Array, g: Array) -> Array:
-    near = jnp.where(g > 0, below, jnp.where(g < 0, above, jnp.minimum(below, above)))
-    return 1 / (1 + jnp.abs(g) / near)
+    return 1 / (1 + jnp.abs(g) / _ahead(below, above, g))
+
+
+def _ahead(below: Array, above: Array, g: Array) -> Array:
+    """The room in the direction of descent; where there is none, the lesser."""
+    return jnp.where(g > 0, below, jnp.where(g < 0, above, jnp.minimum(below, above)))
 
 
 SCALINGS: dict[str, Callable[[Array, Array, Array], Array]] = {

@@ -82,6 +82,11 @@ def spread(mask: Mask, params: PyTree[Array]) -> PyTree[bool]:
     return jax.tree.map(lambda kept, part: jax.tree.map(lambda _: kept, part), mask, params)
 
 
+def as_schedule(rate: float | optax.Schedule) -> optax.Schedule:
+    """The rate by the count of steps, also where it is one number."""
+    return rate if callable(rate) else optax.constant_schedule(rate)
+
+
 def quotient(a: PyTree[Array], n: PyTree[Array], eps: Any) -> PyTree[Array]:
     """a / (sqrt(n) + eps)."""
     return jax.tree.map(lambda a, n: a / (jnp.sqrt(n) + eps), a, n)
@@ -106,7 +111,7 @@ def descend(
     decayed = optax.chain(add(weight_decay, mask), optax.scale_by_learning_rate(learning_rate))
     if decay != "proximal":
         return decayed
-    rate = learning_rate if callable(learning_rate) else optax.constant_schedule(learning_rate)
+    rate = as_schedule(learning_rate)
     # The proximal step is the decoupled one over 1 + learning_rate weight_decay.
     shrink = optax.scale_by_schedule(lambda count: 1 / (1 + rate(count) * weight_decay))
     return optax.chain(decayed, shrink if mask is None else optax.masked(shrink, mask))

@@ -14,7 +14,7 @@ import optax.tree as otu
 from jaxtyping import Array, Float, Int, PyTree
 
 from ..validate import require_number, whole_number
-from ._core import like, require, single
+from ._core import as_schedule, like, require, single
 
 
 class OptimisticAMSGradState(NamedTuple):
@@ -87,7 +87,7 @@ def optimistic_amsgrad(
     require_number(eps, "`eps` of optimistic_amsgrad", 0)
     require_number(reg, "`reg` of optimistic_amsgrad", 0)
     whole_number(history, "history", 1)
-    rate = learning_rate if callable(learning_rate) else optax.constant_schedule(learning_rate)
+    rate = as_schedule(learning_rate)
 
     def init(params: PyTree[Array]) -> OptimisticAMSGradState:
         def zeros() -> PyTree[Array]:
