@@ -52,6 +52,7 @@ def run(problem_name, solver_name, repeats):
     import jax
 
     jax.config.update("jax_enable_x64", True)
+    jax.clear_caches()  # a process cannot keep what it compiled for hundreds of runs
     import raphson as rp
     from raphson.problems.cutest import cutest, cutest_best
 

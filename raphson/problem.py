@@ -254,6 +254,13 @@ class AbstractObjective(AbstractProblem):
         """The Hessian estimated on a batch."""
         return self.hessian(y)
 
+    @oracle
+    def batch_hvp(
+        self, y: PyTree[Array], v: PyTree[Array], batch: PyTree[Array] | None
+    ) -> PyTree[Array]:
+        """The product of the Hessian estimated on a batch with v."""
+        return self.hvp(y, v)
+
     @property
     def stochastic(self) -> bool:
         """Whether `sample` draws at random."""

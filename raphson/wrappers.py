@@ -31,6 +31,7 @@ _COUNTED_AS = {
     "batch_value": ("value",),
     "batch_value_and_gradient": ("value", "gradient"),
     "batch_hessian": ("hessian",),
+    "batch_hvp": ("product",),
     "hvp": ("product",),
     "jvp": ("product",),
     "vjp": ("product",),
@@ -38,7 +39,7 @@ _COUNTED_AS = {
 }
 _FREE = ("sample",)
 _SCALARS = ("value", "batch_value")
-_VECTORS = ("gradient", "residual", "operator", "apply", "mv", "hvp", "jvp", "vjp")
+_VECTORS = ("gradient", "residual", "operator", "apply", "mv", "hvp", "batch_hvp", "jvp", "vjp")
 _PAIRS = ("value_and_gradient", "batch_value_and_gradient")
 
 

@@ -16,6 +16,7 @@ from ._shared import as_value
 
 class _OptaxState(eqx.Module):
     inner: PyTree[Array]
+    batch: PyTree[Array] | None
     value: Array
     gradient: PyTree[Array]
     key: Array | None
@@ -25,7 +26,8 @@ class OptaxMethod(AbstractMethod[_OptaxState]):
     """An Optax transformation as a method for objectives.
 
     On a `FiniteSum` with a `batch_size` each step draws a batch; else the gradient is exact. What
-    transformations with extra arguments ask for (`value`, `grad`, `value_fn`) is passed.
+    transformations with extra arguments ask for (`value`, `grad`, `value_fn`) is passed, of the
+    same batch.
     """
 
     transformation: optax.GradientTransformation
@@ -33,9 +35,7 @@ class OptaxMethod(AbstractMethod[_OptaxState]):
     samples: ClassVar[bool] = True
 
     def init(self, problem: Any, y: PyTree[Array], key: Array | None) -> _OptaxState:
-        now, key = _split(problem, key)
-        value, gradient = problem.batch_value_and_gradient(y, problem.sample(now))
-        return _OptaxState(self.transformation.init(y), value, gradient, key)
+        return _asked(problem, y, self.transformation.init(y), key)
 
     def step(
         self, problem: Any, y: PyTree[Array], state: _OptaxState
@@ -46,12 +46,10 @@ class OptaxMethod(AbstractMethod[_OptaxState]):
             y,
             value=state.value,
             grad=state.gradient,
-            value_fn=as_value(problem),
+            value_fn=as_value(problem, state.batch),
         )
         y = optax.apply_updates(y, updates)
-        now, key = _split(problem, state.key)
-        value, gradient = problem.batch_value_and_gradient(y, problem.sample(now))
-        return y, _OptaxState(inner, value, gradient, key)
+        return y, _asked(problem, y, inner, state.key)
 
     def known(self, problem: Any, y: PyTree[Array], state: _OptaxState) -> Known:
         return Known() if problem.stochastic else Known(state.value, state.gradient)
@@ -62,5 +60,10 @@ class OptaxMethod(AbstractMethod[_OptaxState]):
         return "optax" if made_by == "chain" else f"optax.{made_by}"
 
 
-def _split(problem: AbstractObjective, key: Array | None) -> tuple[Array | None, Array | None]:
-    return jax.random.split(key) if problem.stochastic else (None, None)  # pyright: ignore
+def _asked(
+    problem: AbstractObjective, y: PyTree[Array], inner: PyTree[Array], key: Array | None
+) -> _OptaxState:
+    now, key = jax.random.split(key) if problem.stochastic else (None, None)  # pyright: ignore
+    batch = problem.sample(now)
+    value, gradient = problem.batch_value_and_gradient(y, batch)
+    return _OptaxState(inner, batch, value, gradient, key)

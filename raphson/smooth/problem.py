@@ -162,6 +162,13 @@ class FiniteSum(AbstractObjective):
         gradient = lambda y, _: self.batch_value_and_gradient(y, batch)[1]
         return lx.JacobianLinearOperator(gradient, y, tags=lx.symmetric_tag)
 
+    @oracle
+    def batch_hvp(
+        self, y: PyTree[Array], v: PyTree[Array], batch: PyTree[Array] | None
+    ) -> PyTree[Array]:
+        """The product of the Hessian of the mean loss of a batch with v."""
+        return jax.jvp(lambda y: self.batch_value_and_gradient(y, batch)[1], (y,), (v,))[1]
+
     def measures(self, y: PyTree[Array]) -> dict[str, Float[Array, ""]]:
         measures = super().measures(y)
         if self.held_out is not None:
