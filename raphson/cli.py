@@ -28,6 +28,7 @@ app = typer.Typer(
 
 # Seconds of stepping a run may take: the race without arguments has to end within a minute.
 MAIN_TIME_LIMIT, TIME_LIMIT = 1.0, 10.0
+STEPS, TRAINING_STEPS = 10_000, 1_000
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
 Method = Annotated[
@@ -83,7 +84,14 @@ def race(
     ] = None,
     rtol: Rtol = None,
     atol: Atol = None,
-    max_steps: Annotated[int, typer.Option(min=0, help="Steps of a run at most.")] = 10_000,
+    max_steps: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help=f"Steps of a run at most; by default {STEPS:,}, and {TRAINING_STEPS:,} on the set "
+            "training.",
+        ),
+    ] = None,
     time_limit: Annotated[
         float | None,
         typer.Option(
@@ -103,41 +111,55 @@ def race(
 ) -> None:
     """Race methods on problems, each run in a process of its own, and write a report.
 
-    Finished runs are kept in the store: a race that was interrupted goes on where it stopped.
+    Finished runs are kept in the store: a race that was interrupted goes on where it stopped. On
+    problems of the set training each optimizer races at the best of nine learning rates, tried on
+    each problem with a seed of their own, and no run is timed twice.
     """
+    from .problems import names as problem_names
     from .race.entrants import entrant
     from .race.pool import ClusterPool, LocalPool
     from .race.questions import questions
     from .race.report import write_report
-    from .race.run import Settings
-    from .race.runner import MAIN_METHODS, main_plan, plan, race as run_race
+    from .race.run import Case, Settings
+    from .race.runner import MAIN_METHODS, TRAINING_METHODS, main_plan, plan, race as run_race
     from .race.standings import Standings
     from .race.store import Store
+    from .race.tuning import trials, tuned
 
     _double_precision()
     with _refusing():
         pool = ClusterPool(cluster) if cluster else LocalPool(jobs)
     asked = bool(names or sets)
     limit = time_limit or (TIME_LIMIT if asked else MAIN_TIME_LIMIT)
-    settings = Settings(rtol, atol, max_steps, limit, repeats)
     with _refusing(), contextlib.ExitStack() as unless_planned:
         unless_planned.callback(pool.close)
         found = questions(names or [], sets if asked else ["main"])
-        entered = [entrant(name) for name in method or (() if asked else MAIN_METHODS)]
+        training = any(question.name in problem_names("training") for question in found)
+        steps = (TRAINING_STEPS if training else STEPS) if max_steps is None else max_steps
+        settings = Settings(rtol, atol, steps, limit, 1 if training else repeats)
+        usual = TRAINING_METHODS if training else () if asked else MAIN_METHODS
+        entered = [entrant(name) for name in method or usual]
         cases = plan(found, entered, seeds, settings)
         if not asked and not method:
             cases = main_plan(cases)
         kept = Store(store)
         unless_planned.pop_all()
     with kept, pool:
-        held = {} if fresh else kept.get(case.key for case in cases)
-        with _progress(len(cases), len(held), store) as see:
-            try:
-                records = run_race(cases, kept, pool, held, see)
-            except (KeyboardInterrupt, ConnectionError) as ending:
-                reason = str(ending) or "interrupted"
-                _say(f"{reason}: finished runs are in {store}, the same command resumes.")
-                raise typer.Exit(1) from None
+
+        def raced(cases: list[Case]) -> list[dict[str, Any]]:
+            held = {} if fresh else kept.get(case.key for case in cases)
+            with _progress(len(cases), len(held), store) as see:
+                try:
+                    return run_race(cases, kept, pool, held, see)
+                except (KeyboardInterrupt, ConnectionError) as ending:
+                    reason = str(ending) or "interrupted"
+                    _say(f"{reason}: finished runs are in {store}, the same command resumes.")
+                    raise typer.Exit(1) from None
+
+        if training:
+            tried = trials(cases)
+            cases = tuned(cases, tried, raced(tried))
+        records = raced(cases)
     written = write_report(records, report or store.with_suffix(".html"))
     if as_json:
         runs = [{k: v for k, v in record.items() if k != "history"} for record in records]

@@ -75,6 +75,12 @@ from .systems import (
     rosenbrock_system as rosenbrock_system,
     rosenbrock_wall as rosenbrock_wall,
 )
+from .training import (
+    autoencoder as autoencoder,
+    convolution as convolution,
+    language as language,
+    poisson_network as poisson_network,
+)
 
 _CUTEST = "cutest/"
 
@@ -133,6 +139,16 @@ _GROUPS: dict[str, dict[str, Callable[..., AbstractProblem]]] = {
         "compressor_match": compressor_match,
         "paradise_fish/grid": paradise_fish,
         "paradise_fish/polynomial": paradise_fish_fit,
+    },
+    "training": {
+        "training/logistic": partial(logistic, batch_size=32),
+        "training/softmax": partial(softmax, batch_size=64),
+        "training/perceptron": perceptron,
+        "training/convolution": convolution,
+        "training/mnist": partial(convolution, "mnist"),
+        "training/autoencoder": autoencoder,
+        "training/language": language,
+        "training/poisson": poisson_network,
     },
     "linear": {
         "poisson/1d": partial(poisson, (100,)),
@@ -216,9 +232,10 @@ def sets() -> dict[str, list[str]]:
     `"main"` is the race without arguments; `"data"`, real data; `"generators"`, minimization with
     known constants, and `"composite"`, the same with a part that is not smooth; `"systems"`,
     nonlinear systems, `"bounded_systems"`, those within bounds, and `"linear"`, linear ones;
-    `"saddle"`, saddles; `"applications"`, models of other fields; `"cutest-unconstrained"`,
-    `"cutest-small"` (of these, up to 100 unknowns), `"cutest-equations"` and
-    `"cutest-bounded-equations"`, what of CUTEst can be stated so far.
+    `"saddle"`, saddles; `"training"`, small real models to train on batches; `"applications"`,
+    models of other fields; `"cutest-unconstrained"`, `"cutest-small"` (of these, up to 100
+    unknowns), `"cutest-equations"` and `"cutest-bounded-equations"`, what of CUTEst can be stated
+    so far.
 
     Example:
         >>> len(sets()["main"])

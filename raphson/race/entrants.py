@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import difflib
-import functools
 import hashlib
 import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
 
 from .. import train
 from ..families import FAMILIES, methods
-from ..lifts import as_method
+from ..lifts import OptaxMethod, as_method
 from ..method import AbstractMethod
-from ..problem import AbstractProblem
+from ..problem import AbstractProblem, Known
 from .peers import PEERS, RATE
 
 
@@ -28,23 +32,27 @@ class Entrant:
         name: such as `"LazyNewton"` or `"optimistix.BFGS"`.
         family: ours, such as `"smooth"`, or the peer's library.
         summary: what it is, in one line.
-        make: the method or solver, with its default settings.
+        make: the method or solver, with its default settings but for the learning rate, if any.
         ours: whether it is Raphson's.
         usual: whether it races where no methods are named.
         version: what its results depend on: the text of its own file, or its library's version.
+        rate: the learning rate that it races with where none is tuned; None if it has none.
     """
 
     name: str
     family: str
     summary: str
-    make: Callable[[], Any]
+    make: Callable[..., Any]
     ours: bool
     usual: bool
     version: str
+    rate: float | None = None
 
-    def method(self) -> AbstractMethod:
-        """The method, ready to run."""
-        return as_method(self.make())
+    def method(self, rate: float | None = None) -> AbstractMethod:
+        """The method, ready to run, at its own learning rate if none is given."""
+        if self.rate is None:
+            return as_method(self.make())
+        return Rated(self.make, jnp.asarray(self.rate if rate is None else rate))
 
     def answers(self, problem: AbstractProblem) -> bool:
         """Whether it can be raced on a problem."""
@@ -54,6 +62,30 @@ class Entrant:
         """Whether its run on a problem depends on the seed."""
         method = self.method()
         return method.stochastic or (method.samples and getattr(problem, "stochastic", False))
+
+
+class Rated(AbstractMethod[Any]):
+    """An optimizer whose learning rate is a number of the run: another one does not recompile."""
+
+    make: Callable[[Any], optax.GradientTransformation] = eqx.field(static=True)
+    rate: Array
+
+    question: ClassVar[type[AbstractProblem]] = OptaxMethod.question
+    samples: ClassVar[bool] = OptaxMethod.samples
+
+    @property
+    def made(self) -> OptaxMethod:
+        """The optimizer at its rate."""
+        return OptaxMethod(self.make(self.rate))
+
+    def init(self, problem: Any, y: Any, key: Array | None) -> Any:
+        return self.made.init(problem, y, key)
+
+    def step(self, problem: Any, y: Any, state: Any) -> tuple[Any, Any]:
+        return self.made.step(problem, y, state)
+
+    def known(self, problem: Any, y: Any, state: Any) -> Known:
+        return self.made.known(problem, y, state)
 
 
 def entrants() -> dict[str, Entrant]:
@@ -88,18 +120,16 @@ def entrant(name: str) -> Entrant:
     )
 
 
-def _ours(name: str, family: str, make: Callable[..., Any], *settings: float) -> Entrant:
+def _ours(name: str, family: str, make: Callable[..., Any], rate: float | None = None) -> Entrant:
     source = inspect.getsource(sys.modules[make.__module__])
     fingerprint = hashlib.sha256(source.encode()).hexdigest()[:12]
-    summary = _first_line(make) + "".join(f", rate {setting:g}" for setting in settings)
-    made = functools.partial(make, *settings)
-    return Entrant(name, family, summary, made, True, True, fingerprint)
+    return Entrant(name, family, _first_line(make), make, True, True, fingerprint, rate)
 
 
 def _theirs(name: str) -> Entrant:
     library, peer = name.split(".")[0], PEERS[name]
     version = metadata.version(library)
-    return Entrant(name, library, peer.summary, peer.make, False, peer.usual, version)
+    return Entrant(name, library, peer.summary, peer.make, False, peer.usual, version, peer.rate)
 
 
 def _first_line(documented: Any) -> str:

@@ -2,7 +2,7 @@
 const race = JSON.parse(document.getElementById("race").textContent);
 const view = { x: "calls", y: "residual", problem: 0, hidden: new Set() };
 const UNITS = { calls: "oracle calls", seconds: "seconds", steps: "steps" };
-const MEASURES = { residual: "residual", gap: "value − best" };
+const MEASURES = { residual: "residual", gap: "value − best", held_out: "loss held out" };
 const SHORT = {
   max_steps: "steps", time_limit: "time", stalled: "short", precise: "✓", error: "error",
   nonfinite: "NaN", nonfinite_start: "NaN", unbounded: "−∞", interrupted: "cut",
@@ -75,6 +75,7 @@ function trace(method, x, y, more) {
   };
 }
 const measureOf = problem =>
+  problem.heldOut && view.y === "held_out" ? "held_out" :
   problem.sampled || problem.best === null ? (problem.sampled ? "gap" : "residual") : view.y;
 /* Ticks at whole powers of ten, at most `count` of them; Plotly's own on a short axis. */
 function decades(low, high, count) {
@@ -113,7 +114,7 @@ function convergence(index, large) {
       hovertemplate: "no method of gradients can promise less<br>after %{x} of them: %{y:.3g}<extra></extra>",
     });
   }
-  const level = measure === "gap" ? problem.targetGap : problem.tolerance;
+  const level = { gap: problem.targetGap, residual: problem.tolerance }[measure];
   const top = Math.min(most, 100 * Math.max(...starts));
   const bottom = Math.max(least, (level ?? least) * 1e-3, top * 1e-18);
   const pad = 0.04 * Math.log10(top / bottom) + 0.05;
@@ -343,6 +344,7 @@ const columns = [
   { title: "Seed", get: run => run.seed },
   { title: "", text: true, get: run => (run.solved ? "✓" : "✗"), style: run => (run.solved ? "good" : "bad") },
   { title: "Status", text: true, get: run => run.error || run.status, style: run => "reason" + (run.error ? " bad" : ""), tip: run => run.error || race.statuses[run.status] },
+  ...(race.ranks.length ? [{ title: "Rate", get: run => run.rate ?? null }] : []),
   { title: "Residual", get: run => run.residual ?? null },
   { title: "Tolerance", get: run => run.tolerance ?? null },
   { title: "Value", get: run => run.value ?? null, show: run => number(run.value, 7) },
@@ -351,6 +353,16 @@ const columns = [
   { title: "Seconds", get: run => run.seconds ?? null, tip: run => `median of ${run.repeats}` },
   { title: "Compile s", get: run => run.compile_seconds ?? null, style: () => "quiet" },
 ];
+function ranks() {
+  element("ranks-section").hidden = !race.ranks.length;
+  const interval = ([mean, low, high]) => `${mean.toFixed(1)} (${low.toFixed(1)} to ${high.toFixed(1)})`;
+  fill(element("ranks"), [
+    { title: "Optimizer", text: true, get: rank => rank.method },
+    { title: "Mean rank by loss", get: rank => interval(rank.loss) },
+    { title: "By loss held out", get: rank => interval(rank.held_out) },
+    { title: "Time of a step / least", get: rank => rank.seconds },
+  ], race.ranks);
+}
 const sorting = { column: null, sign: 1 };
 function runs() {
   const wanted = element("filter").value.toLowerCase().split(/\s+/);
@@ -391,6 +403,9 @@ function colophon() {
     ["Profiles", `The performance profile is about certificates. The data profile asks for a value within ${percent(race.targets.exact)} of the way ` +
       "from the start to the least known, of the problem's facts or of all runs; its budget is not divided by n + 1, for with derivatives the cost of a step does not grow with n. " +
       "A method that was not raced on a problem has not solved it. Who takes part changes the curves."],
+    ...(race.ranks.length ? [["Learning rates", "Each optimizer raced at the rate that, of nine in half decades from 1e-4 to 1, " +
+      "ended with the least loss over all data in a trial with a seed of its own, on each problem anew. Ranks are of the median over seeds at the end of the run; " +
+      "their intervals hold 90 % of the mean ranks where problems, and seeds within them, are drawn anew. Where intervals overlap, no winner is claimed."]] : []),
     ["Settings", pairs(race.settings)], ["Seeds", race.seeds.join(", ")],
     ["Versions", pairs(race.versions)], ["Machine", pairs(race.machines)],
   ];
@@ -404,10 +419,14 @@ function colophon() {
 header();
 legend();
 control("x", UNITS);
-if (race.problems.some(problem => problem.best !== null)) control("y", MEASURES);
+const measures = Object.keys(MEASURES).filter(name =>
+  race.problems.some(problem => ({ residual: !problem.sampled, gap: problem.best !== null, held_out: problem.heldOut })[name]));
+if (!measures.includes(view.y)) view.y = measures[0];
+if (measures.length > 1) control("y", Object.fromEntries(measures.map(name => [name, MEASURES[name]])));
 grid();
 plots();
 matrix();
+ranks();
 lines();
 runs();
 colophon();

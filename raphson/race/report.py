@@ -81,6 +81,7 @@ def _data(standings: Standings) -> dict[str, Any]:
             {key: _finite(value) for key, value in vars(line).items()} | {"method": line.method}
             for line in lines
         ],
+        "ranks": [vars(rank) for rank in standings.ranks()],
         "ratios": _ratios(standings, methods),
         "profiles": _profiles(standings, methods),
         "statuses": {name: Status[item] for name, item in Status._name_to_item.items()},
@@ -101,6 +102,7 @@ def _problem(standings: Standings, name: str) -> dict[str, Any]:
         "size": done[0]["size"] if done else None,
         "question": done[0]["question"] if done else "",
         "sampled": aim.sampled,
+        "heldOut": any("held_out" in r["history"] for r in done),
         "best": aim.best,
         "targetGap": _rounded(aim.gap),
         "target": aim.target,
@@ -128,6 +130,7 @@ def _run(standings: Standings, record: Record, methods: list[str]) -> dict[str, 
         "problem": standings.problems.index(record["problem"]),
         "method": methods.index(record["method"]),
         "seed": record["seed"],
+        "rate": record.get("rate"),
         "status": record["status"],
         "solved": standings.solved(record),
         "elsewhere": standings.elsewhere(record),
@@ -149,6 +152,7 @@ def _run(standings: Standings, record: Record, methods: list[str]) -> dict[str, 
             "seconds": [_rounded(second) for second in history["seconds"]],
             "residual": [_rounded(residual) for residual in history["residual"]],
             "gap": [_rounded(gap) for gap in gaps],
+            "held_out": [_rounded(loss) for loss in history.get("held_out", [])],
         },
     }
 

@@ -61,13 +61,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Case:
-    """One run: who, on what, with which seed, under which settings."""
+    """One run: who, on what, with which seed, under which settings, at which learning rate."""
 
     question: Question
     method: str
     seed: int
     settings: Settings
     version: str
+    rate: float | None = None
 
     @classmethod
     def of(cls, question: Question, method: Entrant, seed: int, settings: Settings) -> Case:
@@ -82,6 +83,7 @@ class Case:
             "method": [self.method, self.version],
             "seed": self.seed,
             "settings": asdict(self.settings),
+            "rate": self.rate,
             "raphson": _version("raphson"),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
@@ -92,6 +94,7 @@ class Case:
             "problem": self.question.name,
             "method": self.method,
             "seed": self.seed,
+            "rate": self.rate,
             "settings": asdict(self.settings),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             **found,
@@ -137,7 +140,7 @@ def _record(case: Case) -> dict[str, Any]:
     once = functools.partial(
         trace,
         Counted(problem),
-        entrant(case.method).method(),
+        entrant(case.method).method(case.rate),
         key=jax.random.key(case.seed),
         rtol=settings.rtol,
         atol=settings.atol,

@@ -26,6 +26,25 @@ MAIN_METHODS = (
     "scipy.L-BFGS-B",
     "scipy.trust-ncg",
 )
+# The race on the set "training" where no methods are named.
+TRAINING_METHODS = (
+    "adan",
+    "adamomentum",
+    "adamp",
+    "auon",
+    "exadam",
+    "lion_k",
+    "optimistic_amsgrad",
+    "psgd",
+    "shampoo",
+    "steepest_descent",
+    "optax.sgd",
+    "optax.adam",
+    "optax.adabelief",
+    "optax.ademamix",
+    "optax.lion",
+    "optax.muon",
+)
 # Dense matrices of 2,410 rows take three of these past the time limit within a few steps, and the
 # search of the fourth would compare values of different samples.
 MAIN_WITHOUT = {

@@ -14,9 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy.stats
 
 from .entrants import entrants
 from .profiles import best_ratios
+
+# Of the intervals of ranks.
+CONFIDENCE, RESAMPLED = 0.9, 2000
 
 # The part of the way from the start to the least value known that is left at the target.
 TARGET = 1e-5
@@ -70,6 +74,23 @@ class Line:
     seconds_ratio: float
     stopped_short: int
     errors: int
+
+
+@dataclass(frozen=True)
+class Rank:
+    """An optimizer's place among those that trained the same models.
+
+    Attributes:
+        method: its name.
+        loss: its mean rank over the problems by the loss at the end, with the interval.
+        held_out: the same by the loss on the samples held out.
+        seconds: median time of a step over the least of any optimizer, over the problems.
+    """
+
+    method: str
+    loss: tuple[float, float, float]
+    held_out: tuple[float, float, float]
+    seconds: float
 
 
 class Standings:
@@ -173,8 +194,54 @@ class Standings:
             )
         return sorted(lines, key=lambda line: (-line.solved, line.calls_ratio))
 
+    def ranks(self) -> list[Rank]:
+        """Those who raced at tuned learning rates, the best by their loss first.
+
+        Ranks are by the median over seeds on each problem, their mean is over problems, and its
+        interval holds 90 % of the means where problems, and seeds within them, are drawn anew. Who
+        was not raced on every problem, or ended nowhere, has the last rank there.
+        """
+        tuned = {pair for pair, rs in self.runs.items() if any(r.get("rate") for r in rs)}
+        methods = [m for m in self.methods if any((p, m) in tuned for p in self.problems)]
+        problems = [p for p in self.problems if any((p, m) in tuned for m in methods)]
+        if len(methods) < 2:
+            return []
+        by_loss = self._mean_ranks("value", problems, methods)
+        by_held_out = self._mean_ranks("held_out", problems, methods)
+        paces = best_ratios(
+            np.array(
+                [[_median(_paces(self.runs.get((p, m), []))) for p in problems] for m in methods]
+            )
+        )
+        ranks = [
+            Rank(method, by_loss[i], by_held_out[i], _median(paces[i].tolist()))
+            for i, method in enumerate(methods)
+        ]
+        return sorted(ranks, key=lambda rank: rank.loss)
+
+    def _mean_ranks(
+        self, measure: str, problems: list[str], methods: list[str]
+    ) -> list[tuple[float, float, float]]:
+        seeds = max(len(self.runs.get((p, m), ())) for p in problems for m in methods)
+        ends = np.full((len(problems), len(methods), seeds), np.inf)
+        for i, problem in enumerate(problems):
+            for j, method in enumerate(methods):
+                for k, record in enumerate(self.runs.get((problem, method), ())):
+                    ends[i, j, k] = end(record, measure)
+        rng = np.random.default_rng(0)
+        drawn = []
+        for _ in range(RESAMPLED):
+            which = rng.integers(len(problems), size=len(problems))
+            seed = rng.integers(seeds, size=(len(problems), len(methods), seeds))
+            drawn.append(_ranked(np.take_along_axis(ends[which], seed, axis=2)))
+        low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
+        return [(float(a), float(b), float(c)) for a, b, c in zip(_ranked(ends), low, high)]
+
     def headline(self) -> list[str]:
         """What the race showed, in a few sentences."""
+        ranks = self.ranks()
+        if ranks:
+            return _trained(ranks, len(self.problems))
         lines, count = self.lines(), len(self.problems)
         first = [line.method for line in lines if line.solved == lines[0].solved]
         what = f"{count} problem{'s' * (count != 1)}"
@@ -209,6 +276,40 @@ def _first(record: Record, unit: str, measure: str, level: float, otherwise: flo
         if figure is not None and figure <= level:
             return cost
     return otherwise
+
+
+def end(record: Record, measure: str) -> float:
+    """A measure at the end of a run; infinite where there is none, or it was lost."""
+    value = record.get("history", {}).get(measure, [None])[-1]
+    return math.inf if value is None or record["status"] == "nonfinite" else value
+
+
+def _paces(records: list[Record]) -> list[float]:
+    """Seconds of a step."""
+    return [r["seconds"] / r["steps"] for r in records if r.get("steps")]
+
+
+def _ranked(ends: np.ndarray) -> np.ndarray:
+    """The mean over problems of the ranks of the medians over seeds; equals share their ranks."""
+    # A race that all seeds lost is infinite, and NaN to no one.
+    medians = np.quantile(ends, 0.5, axis=2, method="higher")
+    return np.mean(scipy.stats.rankdata(medians, axis=1), axis=0)
+
+
+def _trained(ranks: list[Rank], count: int) -> list[str]:
+    """The headline of a race of optimizers at tuned learning rates."""
+    first, *others = ranks
+    rank, low, high = first.loss
+    reach = [other.method for other in others if other.loss[1] <= high]
+    best = min(ranks, key=lambda other: other.held_out)
+    return [
+        f"{first.method} trained best: mean rank {rank:.1f} of {len(ranks)} on {count} problems, "
+        f"{CONFIDENCE:.0%} interval {low:.1f} to {high:.1f}.",
+        f"The intervals of {len(reach)} others reach into its own: {_listed(reach)}."
+        if reach
+        else "No other interval reaches into its own.",
+        f"On the samples held out {best.method} is first, mean rank {best.held_out[0]:.1f}.",
+    ]
 
 
 def _median(costs: list[float]) -> float:

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
+from .tuning import TRIAL_SEED
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
     key TEXT PRIMARY KEY,
@@ -83,10 +85,11 @@ class Store:
         return found
 
     def latest(self) -> list[dict[str, Any]]:
-        """The last finished run of each problem, method and seed."""
+        """The last finished run of each problem, method and seed; trials of rates are left out."""
         rows = self._file.execute("SELECT record FROM runs ORDER BY finished, rowid")
         records = [json.loads(row[0]) for row in rows]
-        return list({(r["problem"], r["method"], r["seed"]): r for r in records}.values())
+        raced = (r for r in records if r["seed"] != TRIAL_SEED)
+        return list({(r["problem"], r["method"], r["seed"]): r for r in raced}.values())
 
     def close(self) -> None:
         """Close the file."""

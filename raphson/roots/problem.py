@@ -183,17 +183,17 @@ class AbstractBounded(AbstractFunctionProblem, AbstractEquations):
     lower: PyTree[Array]
     upper: PyTree[Array]
 
-    def __init__(
+    # Type checkers look for `__init__` in a class itself: each below hands its arguments on.
+    def _bounded(
         self,
-        fn: Callable[[Any, Any], Any],
+        fn: Any,
         y0: PyTree[ArrayLike],
         lower: PyTree[ArrayLike],
         upper: PyTree[ArrayLike],
-        args: PyTree = None,
-        *,
-        facts: Facts | None = None,
-        **oracles: Callable[..., Any],
-    ):
+        args: PyTree,
+        facts: Facts | None,
+        oracles: Any,
+    ) -> None:
         self._stated(fn, y0, args, facts, oracles)
         self.lower, self.upper = as_bounds(lower, upper, self.y0)
 
@@ -206,7 +206,7 @@ class AbstractBounded(AbstractFunctionProblem, AbstractEquations):
         )
         lower, upper = jax.tree.map(jnp.minimum, one, other), jax.tree.map(jnp.maximum, one, other)
         fn = Rescaled(self.fn, y_scale, value_scale)
-        return type(self)(fn, y0, lower, upper, self.args)
+        return type(self)(fn, y0, lower, upper, self.args)  # pyright: ignore[reportCallIssue]
 
 
 class BoundedRootFind(AbstractBounded):
@@ -234,6 +234,19 @@ class BoundedRootFind(AbstractBounded):
         >>> round(float(rp.solve(problem).value), 4)
         2.0
     """
+
+    def __init__(
+        self,
+        fn: Callable[[Any, Any], Any],
+        y0: PyTree[ArrayLike],
+        lower: PyTree[ArrayLike],
+        upper: PyTree[ArrayLike],
+        args: PyTree = None,
+        *,
+        facts: Facts | None = None,
+        **oracles: Callable[..., Any],
+    ):
+        self._bounded(fn, y0, lower, upper, args, facts, oracles)
 
     def optimality(self, y: PyTree[Array]) -> PyTree[Array]:
         within = _within(y, self.lower, self.upper)
@@ -272,6 +285,19 @@ class BoundedLeastSquares(AbstractBounded):
         >>> rp.solve(problem).value.round(3).tolist()
         [2.0, 0.0]
     """
+
+    def __init__(
+        self,
+        fn: Callable[[Any, Any], Any],
+        y0: PyTree[ArrayLike],
+        lower: PyTree[ArrayLike],
+        upper: PyTree[ArrayLike],
+        args: PyTree = None,
+        *,
+        facts: Facts | None = None,
+        **oracles: Callable[..., Any],
+    ):
+        self._bounded(fn, y0, lower, upper, args, facts, oracles)
 
     def optimality(self, y: PyTree[Array]) -> PyTree[Array]:
         residual = self.residual(y)
