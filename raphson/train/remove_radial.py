@@ -11,10 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, PyTree
 
 from ._core import Mask, like, require, require_params, single, spread
-from ._polar import from_matrix_view, matrix_view, unit
+from ._polar import from_matrix_view, matrix_view
 
 
 def remove_radial(
@@ -91,16 +91,25 @@ def _tangential(
     if jnp.ndim(x) < 2:
         return u, jnp.array(False)
 
-    def projected(*rows: Float[Array, "outputs inputs"]) -> tuple[Array, Bool[Array, ""]]:
-        u, g, x = rows
-        x, g = unit(x, (1,)), unit(g, (1,))
-        cosines = jnp.abs(jnp.sum(g * x, axis=1))
-        across = jnp.max(cosines) < delta / x.shape[1] ** 0.5
-        return u - jnp.sum(u * x, axis=1, keepdims=True) * x, across
+    u_rows, g_rows, x_rows = (matrix_view(leaf, output_first) for leaf in (u, g, x))
+    # Whose squares neither overflow nor underflow.
+    g_rows, x_rows = (_scaled(rows) for rows in (g_rows, x_rows))
+    pairs = (g_rows, x_rows), (g_rows, g_rows), (x_rows, x_rows), (u_rows, x_rows)
+    by_row = [jnp.sum(a * b, axis=1) for a, b in pairs]
 
-    channels = [matrix_view(leaf, output_first) for leaf in (u, g, x)]
-    by_channel, each = projected(*channels)
-    by_layer, whole = projected(*(leaf.reshape(1, -1) for leaf in channels))
-    tangential = jnp.where(each, by_channel, by_layer.reshape(by_channel.shape))
+    def radial(gx: Array, gg: Array, xx: Array, ux: Array, n: int) -> tuple[Array, Bool[Array, ""]]:
+        sizes = jnp.sqrt(gg) * jnp.sqrt(xx)
+        cosines = jnp.abs(gx) / jnp.where(sizes > 0, sizes, 1)
+        return ux / jnp.where(xx > 0, xx, 1), jnp.max(cosines) < delta / n**0.5
+
+    of_rows, each = radial(*by_row, n=x_rows.shape[1])
+    of_all, whole = radial(*(jnp.sum(sums) for sums in by_row), n=x_rows.size)
+    tangential = u_rows - jnp.where(each, of_rows, of_all)[:, None] * x_rows
     changed = each | whole
     return jnp.where(changed, from_matrix_view(tangential, x, output_first), u), changed
+
+
+def _scaled(rows: Array) -> Array:
+    """By the largest entry."""
+    largest = jnp.max(jnp.abs(rows), initial=0)
+    return rows / jnp.where(largest > 0, largest, 1)
