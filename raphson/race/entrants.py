@@ -96,7 +96,8 @@ def entrants() -> dict[str, Entrant]:
     ours += [
         _ours(name, "train", make, RATE)
         for name, make in vars(train).items()
-        if inspect.isfunction(make) and "learning_rate" in inspect.signature(make).parameters
+        if inspect.isfunction(make)
+        and next(iter(inspect.signature(make).parameters), "") == "learning_rate"
     ]
     peers = [_theirs(name) for name in PEERS]
     return {entrant.name: entrant for entrant in (*ours, *peers)}

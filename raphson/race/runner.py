@@ -28,6 +28,7 @@ MAIN_METHODS = (
 )
 # The race on the set "training" where no methods are named.
 TRAINING_METHODS = (
+    "adahessian",
     "adan",
     "adamomentum",
     "adamp",

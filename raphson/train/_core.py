@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, PyTree
 
-from ..validate import require_number
+from ..validate import random_key, require_number
 
 State = TypeVar("State", bound=Any)
 Mask = PyTree[bool] | Callable[[PyTree], PyTree[bool]] | None
@@ -31,10 +31,19 @@ def require(owner: str, **hyperparameters: Any) -> None:
             require_number(value, f"`{name}` of {owner}", 0, high, closed="left")
 
 
-def require_params(params: Any, owner: str) -> None:
-    """Refuse an update of `owner` without the parameters."""
-    if params is None:
-        raise ValueError(f"`params` must be given to the update of {owner}, got None.")
+def require_given(owner: str, **arguments: Any) -> None:
+    """Refuse an update of `owner` without one of these."""
+    for name, value in arguments.items():
+        if value is None:
+            raise ValueError(f"`{name}` must be given to the update of {owner}, got None.")
+
+
+def as_key(key: Array | None) -> Array:
+    """`key`, if it is a random key, and the one of seed 0 if there is none."""
+    if key is None:
+        return jax.random.key(0)
+    random_key(key)
+    return key
 
 
 def single(tree: PyTree[Array]) -> PyTree[Array]:
@@ -124,7 +133,7 @@ def cautious(weight_decay: Any, mask: Mask = None) -> optax.GradientTransformati
         return u + jnp.asarray(weight_decay * jnp.where(u * x >= 0, x, 0), u.dtype)
 
     def update(updates: Any, params: Any) -> Any:
-        require_params(params, "cautious_decay")
+        require_given("cautious_decay", params=params)
         return jax.tree.map(decayed, updates, params)
 
     decay = optax.stateless(update)

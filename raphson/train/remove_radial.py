@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, PyTree
 
-from ._core import Mask, like, require, require_params, single, spread
+from ._core import Mask, like, require, require_given, single, spread
 from ._polar import from_matrix_view, matrix_view
 
 
@@ -71,7 +71,7 @@ def remove_radial(
     def update(
         updates: Any, state: Any, params: Any = None, **extra: Any
     ) -> tuple[PyTree[Array], Any]:
-        require_params(params, "remove_radial")
+        require_given("remove_radial", params=params)
         directions, state = inner.update(updates, state, params, **extra)
 
         def direction(u: Array, g: Array, x: Array, decays: bool) -> Array:

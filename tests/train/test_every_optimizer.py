@@ -3,6 +3,7 @@
 import inspect
 import io
 import pickle
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -24,9 +25,14 @@ OPTIMIZERS = {
     "auon": (train.auon, 1),
     "diffgrad": (train.diffgrad, 3),
     "exadam": (train.exadam, 2),
+    "induced_metric": (train.induced_metric, 1),
     "lion_k": (train.lion_k, 1),
+    # With the default damping its steps are far too long near the minimizer of an exact loss.
+    "mfac": (partial(train.mfac, damping=1.0), 33),
     "optimistic_amsgrad": (train.optimistic_amsgrad, 10),
+    "psgd": (train.psgd, 1),
     "sgdp": (train.sgdp, 1),
+    "shampoo": (train.shampoo, 2),
     "steepest_descent": (train.steepest_descent, 0),
 }
 
@@ -56,7 +62,8 @@ def test_state_is_at_least_single_and_updates_are_as_gradients(name, dtype):
 def test_injected_hyperparameters_can_change_along_a_run(name):
     x, gradients = data(5)
     make = OPTIMIZERS[name][0]
-    whole = [argument for argument in inspect.signature(make).parameters if argument == "history"]
+    sizes = {"every", "history", "max_size", "rank"}
+    whole = [argument for argument in inspect.signature(make).parameters if argument in sizes]
     optimizer = optax.inject_hyperparams(make, static_args=whole)(0.03)
     for ours, plain in zip(
         walked(optimizer, x, gradients), walked(make(0.03), x, gradients), strict=True

@@ -1,0 +1,108 @@
+"""Adaptive batch sizes: as many samples as the gradient still stands out from their noise.
+
+Lau, Liu, Kolar (2024), AdAdaGrad: Adaptive Batch Size Schemes for Adaptive Gradient Methods.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+from ..validate import require_number, whole_number
+from ._core import single
+
+
+def norm_test(
+    gradients: PyTree[Array], eta: float, samples: int = 1, limit: int = 2**30
+) -> Int[Array, ""]:
+    """The next batch size, for a relative error of the gradient of at most eta.
+
+    With the mean g of the gradients of b samples and their variance V_j in each entry,
+
+        max(b, ceil(sum_j V_j / (eta^2 |g|^2)))
+
+    which is b where the test sum_j V_j / b <= eta^2 |g|^2 holds. Each size is a shape to compile:
+    rounded up to a power of two, or to a whole number of batches to accumulate, they stay few.
+
+    Args:
+        gradients: of each sample, as by `jax.vmap(jax.grad(loss), (None, 0))`: a PyTree whose
+            leaves count them along the first axis; or of each shard of a batch, its mean. At least
+            two.
+        eta: the relative error, positive; the paper's theory needs less than 1.
+        samples: how many samples each of the gradients is the mean of.
+        limit: the largest size to return, below 2**31, such as for a gradient of 0.
+
+    Returns:
+        The size, a whole number, safe under `jit` and `vmap`.
+
+    Raises:
+        ValueError: if an argument is unfit.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import raphson as rp
+        >>> gradients = jnp.array([[3.0, 4.0], [1.0, 0.0]])
+        >>> int(rp.train.norm_test(gradients, eta=0.5)), int(rp.train.norm_test(gradients, 2.0))
+        (5, 2)
+    """
+    size, variances, squares = _moments("norm_test", gradients, eta, samples)
+    return _next_size(size, jnp.sum(variances), eta**2 * jnp.sum(squares), limit)
+
+
+def coordinate_test(
+    gradients: PyTree[Array], eta: float, samples: int = 1, limit: int = 2**30
+) -> Int[Array, ""]:
+    """The next batch size, for a relative error of each entry of the gradient of at most eta.
+
+    As `norm_test`, with the test V_j / b <= eta^2 g_j^2 in every entry j:
+
+        max(b, max_j ceil(V_j / (eta^2 g_j^2)))
+
+    which is never less, and is `limit` as soon as one entry of the mean is 0 without all being.
+
+    Args:
+        gradients: as in `norm_test`.
+        eta: the relative error, positive.
+        samples: how many samples each of the gradients is the mean of.
+        limit: the largest size to return, below 2**31.
+
+    Returns:
+        The size, a whole number, safe under `jit` and `vmap`.
+
+    Raises:
+        ValueError: if an argument is unfit.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import raphson as rp
+        >>> int(rp.train.coordinate_test(jnp.array([[3.0, 4.0], [1.0, 0.0]]), eta=0.5))
+        8
+    """
+    size, variances, squares = _moments("coordinate_test", gradients, eta, samples)
+    return _next_size(size, variances, eta**2 * squares, limit)
+
+
+def _moments(
+    owner: str, gradients: PyTree[Array], eta: float, samples: int
+) -> tuple[int, Float[Array, " n"], Float[Array, " n"]]:
+    """The size of the batch, the variances of a sample's gradient, the squares of the mean."""
+    require_number(eta, f"`eta` of {owner}", 0)
+    whole_number(samples, "samples", 1)
+    leaves = jax.tree.leaves(single(gradients))
+    counts = {leaf.shape[:1] for leaf in leaves}
+    if len(counts) != 1 or counts <= {(), (0,), (1,)}:
+        raise ValueError(
+            f"`gradients` of {owner} must be arrays with one first axis of at least 2 entries, got "
+            f"the shapes {', '.join(str(leaf.shape) for leaf in leaves)}."
+        )
+    rows = jnp.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1)
+    variances = samples * jnp.var(rows, axis=0, ddof=1)
+    return samples * len(rows), variances, jnp.mean(rows, axis=0) ** 2
+
+
+def _next_size(size: int, variance: Array, bound: Array, limit: int) -> Int[Array, ""]:
+    whole_number(limit, "limit", 1)
+    needed = jnp.max(jnp.where(variance == 0, 0, jnp.ceil(variance / bound)))
+    fitting = jnp.maximum(needed, min(size, limit)).astype(jnp.int32)
+    return jnp.where(needed < limit, fitting, limit)  # not by `minimum`, which would keep NaN
