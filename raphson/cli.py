@@ -28,7 +28,7 @@ app = typer.Typer(
 
 # Seconds of stepping a run may take: the race without arguments has to end within a minute.
 MAIN_TIME_LIMIT, TIME_LIMIT = 1.0, 10.0
-STEPS, TRAINING_STEPS = 10_000, 1_000
+STEPS, TRAINING_STEPS = 10_000, 500
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
 Method = Annotated[
