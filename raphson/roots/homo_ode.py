@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import diffrax as dfx
 import equinox as eqx
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
@@ -74,6 +73,8 @@ class HomoODE(eqx.Module):
         self.time, self.tolerance = time, tolerance
 
     def __call__(self, x: PyTree[Array]) -> Equilibrium:
+        import diffrax as dfx  # a third of the time that `import raphson` would take
+
         field = lambda t, z, x: self.cell(z, x) - z
         solution = dfx.diffeqsolve(
             dfx.ODETerm(field),

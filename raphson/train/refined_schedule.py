@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Float
-from scipy.ndimage import median_filter
+from numpy.lib.stride_tricks import sliding_window_view
 
 from ..validate import require_number
 
@@ -71,7 +71,7 @@ def refined_schedule(
     reach = int(smoothing * len(norms) / 2)
     # As in the paper: the first norm goes on before the run, and the end is mirrored.
     padded = np.pad(np.pad(norms, (reach, 0), "edge"), (0, reach), "symmetric")
-    norms = median_filter(padded, 2 * reach + 1)[reach : reach + len(norms)]
+    norms = np.median(sliding_window_view(padded, 2 * reach + 1), axis=1)
     weights = (norms / np.min(norms)) ** -power
     tails = np.append(np.cumsum(weights[:0:-1])[::-1], 0)
     shape = weights * tails / np.max(weights * tails)
