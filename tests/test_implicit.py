@@ -211,7 +211,7 @@ def test_float32_derivatives_stay_float32():
     np.testing.assert_allclose(jacobian, right, rtol=1e-2, atol=1e-3)
 
 
-@pytest.mark.parametrize("dense_limit", [1000, 1])
+@pytest.mark.parametrize("dense_limit", [1000, pytest.param(1, marks=SLOW)])
 def test_second_and_third_derivatives(dense_limit, monkeypatch):
     # y + y^3 = a: y' = 1 / (1 + 3 y^2), y" = -6 y y'^3, and once more 108 y^2 y'^5 - 6 y'^4.
     monkeypatch.setattr("raphson.derivatives.DENSE_LIMIT", dense_limit)
