@@ -136,7 +136,9 @@ def race(
         found = questions(names or [], sets if asked else ["main"])
         training = any(question.name in problem_names("training") for question in found)
         steps = (TRAINING_STEPS if training else STEPS) if max_steps is None else max_steps
-        settings = Settings(rtol, atol, steps, limit, 1 if training else repeats)
+        # To look at all samples costs far more than a step on a batch.
+        few = {"repeats": 1, "every": max(1, steps // 25)} if training else {"repeats": repeats}
+        settings = Settings(rtol, atol, steps, limit, **few)
         usual = TRAINING_METHODS if training else () if asked else MAIN_METHODS
         entered = [entrant(name) for name in method or usual]
         cases = plan(found, entered, seeds, settings)

@@ -50,6 +50,7 @@ class Settings:
         max_steps: how many steps at most.
         time_limit: seconds of stepping at most.
         repeats: how often a run is timed, as long as its repetitions fit into `time_limit`.
+        every: look at a run after this many steps each; by default ever less often.
     """
 
     rtol: float | None = None
@@ -57,6 +58,7 @@ class Settings:
     max_steps: int = 10_000
     time_limit: float = 10.0
     repeats: int = 3
+    every: int | None = None
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,7 @@ def _record(case: Case) -> dict[str, Any]:
         rtol=settings.rtol,
         atol=settings.atol,
         max_steps=settings.max_steps,
+        every=settings.every,
         time_limit=settings.time_limit,
     )
     first = once()

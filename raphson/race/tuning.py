@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from .entrants import entrant
-from .run import Case
+from .run import Case, Settings
 from .standings import end
 
 # What is tried: half decades. The seed of the trials is none that is raced.
@@ -15,14 +15,18 @@ TRIAL_SEED = -1
 
 
 def trials(cases: list[Case]) -> list[Case]:
-    """For each optimizer and problem of a race, a run at each of `RATES`."""
+    """For each optimizer and problem of a race, a run at each of `RATES`, of which the end counts."""
     pairs = {(case.question, case.method): case for case in cases}
     return [
-        dataclasses.replace(case, seed=TRIAL_SEED, rate=rate)
+        dataclasses.replace(case, seed=TRIAL_SEED, rate=rate, settings=_unwatched(case.settings))
         for case in pairs.values()
         if entrant(case.method).rate is not None
         for rate in RATES
     ]
+
+
+def _unwatched(settings: Settings) -> Settings:
+    return dataclasses.replace(settings, every=max(1, settings.max_steps))
 
 
 def tuned(cases: list[Case], tried: list[Case], records: list[dict[str, Any]]) -> list[Case]:
