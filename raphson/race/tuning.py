@@ -15,7 +15,7 @@ TRIAL_SEED = -1
 
 
 def trials(cases: list[Case]) -> list[Case]:
-    """For each optimizer and problem of a race, a run at each of `RATES`, of which the end counts."""
+    """For each optimizer and problem of a race, a run at each of `RATES`; its end counts."""
     pairs = {(case.question, case.method): case for case in cases}
     return [
         dataclasses.replace(case, seed=TRIAL_SEED, rate=rate, settings=_unwatched(case.settings))
