@@ -303,9 +303,9 @@ def _trained(ranks: list[Rank], count: int) -> list[str]:
     reach = [other.method for other in others if other.loss[1] <= high]
     best = min(ranks, key=lambda other: other.held_out)
     return [
-        f"{first.method} trained best: mean rank {rank:.1f} of {len(ranks)} on {count} problems, "
-        f"{CONFIDENCE:.0%} interval {low:.1f} to {high:.1f}.",
-        f"The intervals of {len(reach)} others reach into its own: {_listed(reach)}."
+        f"{first.method} has the least mean rank by loss: {rank:.1f} of {len(ranks)} on {count} "
+        f"problems, {CONFIDENCE:.0%} interval {low:.1f} to {high:.1f}.",
+        f"No winner is claimed: into its interval those of {_listed(reach)} reach."
         if reach
         else "No other interval reaches into its own.",
         f"On the samples held out {best.method} is first, mean rank {best.held_out[0]:.1f}.",
