@@ -54,7 +54,7 @@ def raw_measurements_do_not_slow_it(budget: Budget) -> Verdict:
     from sklearn.datasets import load_breast_cancer  # takes a second
 
     features, outcomes = load_breast_cancer(return_X_y=True)
-    signs, sizes = jnp.asarray(2.0 * outcomes - 1), jnp.asarray(features.std(0))
+    signs, sizes = jnp.asarray(2.0 * outcomes - 1), jnp.std(jnp.asarray(features), axis=0)
 
     def fn(y: jax.Array, A: jax.Array) -> jax.Array:
         return jnp.mean(jnp.logaddexp(0, -signs * (A @ y))) + jnp.sum((sizes * y) ** 2) / 2e4

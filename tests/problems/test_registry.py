@@ -21,6 +21,7 @@ SORT = {
     "data": FiniteSum,
     "generators": Minimize | FiniteSum,
     "composite": Composite,
+    "training": FiniteSum,
     "systems": RootFind,
     "bounded_systems": AbstractBounded,
     "linear": LinearSystem,
