@@ -113,6 +113,8 @@ def shampoo(
         matrix = matrix_view(g, output_first) if left or right else g
         return matrix @ matrix.T if left else None, matrix.T @ matrix if right else None
 
+    # One matrix at a time under `vmap`, too: threads that decompose batches wait for each other.
+    @jax.custom_batching.sequential_vmap
     def power(factor: Array) -> Array:
         trace = jnp.trace(factor)
         eigenvalues, vectors = jnp.linalg.eigh(factor / jnp.where(trace > 0, trace, 1))
