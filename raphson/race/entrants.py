@@ -124,13 +124,19 @@ def entrant(name: str) -> Entrant:
 def _ours(name: str, family: str, make: Callable[..., Any], rate: float | None = None) -> Entrant:
     source = inspect.getsource(sys.modules[make.__module__])
     fingerprint = hashlib.sha256(source.encode()).hexdigest()[:12]
-    return Entrant(name, family, _first_line(make), make, True, True, fingerprint, rate)
+    summary = _with_rate(_first_line(make), rate)
+    return Entrant(name, family, summary, make, True, True, fingerprint, rate)
 
 
 def _theirs(name: str) -> Entrant:
     library, peer = name.split(".")[0], PEERS[name]
     version = metadata.version(library)
-    return Entrant(name, library, peer.summary, peer.make, False, peer.usual, version, peer.rate)
+    summary = _with_rate(peer.summary, peer.rate)
+    return Entrant(name, library, summary, peer.make, False, peer.usual, version, peer.rate)
+
+
+def _with_rate(summary: str, rate: float | None) -> str:
+    return summary if rate is None else f"{summary}; rate {rate:g} where none is tuned"
 
 
 def _first_line(documented: Any) -> str:

@@ -81,7 +81,7 @@ def _data(standings: Standings) -> dict[str, Any]:
             {key: _finite(value) for key, value in vars(line).items()} | {"method": line.method}
             for line in lines
         ],
-        "ranks": [vars(rank) for rank in standings.ranks()],
+        "ranks": [vars(rank) | {"seconds": _finite(rank.seconds)} for rank in standings.ranks()],
         "ratios": _ratios(standings, methods),
         "profiles": _profiles(standings, methods),
         "statuses": {name: Status[item] for name, item in Status._name_to_item.items()},

@@ -7,6 +7,7 @@ import pytest
 import raphson as rp
 from raphson.race.entrants import Rated, entrant
 from raphson.race.questions import Question
+from raphson.race.report import write_report
 from raphson.race.run import Case, Settings
 from raphson.race.standings import Standings
 from raphson.race.tuning import RATES, TRIAL_SEED, trials, tuned
@@ -126,6 +127,15 @@ def test_a_run_that_was_lost_has_the_last_rank():
     records = [record("a", "adan", 0, None), record("a", "optax.adam", 0, 5.0)]
     records[0]["status"] = "nonfinite"
     assert ranks(records)["adan"].loss[0] == 2
+
+
+def test_a_race_that_all_lost_still_has_its_report(tmp_path):
+    records = [
+        {"problem": "a", "method": m, "seed": 0, "rate": 0.1, "status": "error", "error": "lost"}
+        | {"settings": {}, "solved": False}
+        for m in ("adan", "optax.adam")
+    ]
+    assert "Ranks of the optimizers" in write_report(records, tmp_path / "lost.html").read_text()
 
 
 def test_races_without_tuned_rates_have_no_ranks():
