@@ -95,7 +95,8 @@ def _tangential(
     # Whose squares neither overflow nor underflow.
     g_rows, x_rows = (_scaled(rows) for rows in (g_rows, x_rows))
     pairs = (g_rows, x_rows), (g_rows, g_rows), (x_rows, x_rows), (u_rows, x_rows)
-    by_row = [jnp.sum(a * b, axis=1) for a, b in pairs]
+    # Behind a barrier: XLA would sum the products by rows and, from products stored, as a whole.
+    by_row = jax.lax.optimization_barrier([jnp.sum(a * b, axis=1) for a, b in pairs])
 
     def radial(gx: Array, gg: Array, xx: Array, ux: Array, n: int) -> tuple[Array, Bool[Array, ""]]:
         sizes = jnp.sqrt(gg) * jnp.sqrt(xx)
