@@ -2,7 +2,7 @@
 
 Ten million parameters in leaves of a network's shapes, in single precision. A step has to read the
 gradient, the parameters and k buffers of state, and to write all but the gradient: 3 + 2 k times
-the parameters. Given are the time, the least of several, taken in turns; the bytes moved in a second
+the parameters. Given are the time, the least of several, taken in turns; the bytes moved a second
 over those of a plain copy; and the time for each buffer moved over that of `optax.adamw`, which has
 k = 2: with all buffers donated, and without. XLA may copy donated buffers before it writes over
 them, where an old moment is read after the new one is known.

@@ -12,6 +12,7 @@ State a problem once, run any method on it, get the answer with a certificate:
 from importlib import metadata as _metadata
 
 from . import (
+    bilevel as bilevel,
     composite as composite,
     conditions as conditions,
     linear as linear,
@@ -22,6 +23,7 @@ from . import (
     smooth as smooth,
     train as train,
 )
+from .bilevel.problem import Bilevel as Bilevel, BilevelSum as BilevelSum
 from .composite.problem import Composite as Composite
 from .convenience import (
     fixed_point as fixed_point,
@@ -58,7 +60,12 @@ from .roots.problem import (
     LeastSquares as LeastSquares,
     RootFind as RootFind,
 )
-from .saddle.problem import Saddle as Saddle
+from .saddle.problem import (
+    Saddle as Saddle,
+    SaddleSum as SaddleSum,
+    VariationalInequality as VariationalInequality,
+    VariationalSum as VariationalSum,
+)
 from .smooth.problem import FiniteSum as FiniteSum, Minimize as Minimize
 from .solution import (
     Certificate as Certificate,

@@ -8,6 +8,7 @@ import jax
 import lineax as lx
 import optax
 
+from .bilevel.problem import AbstractBilevel
 from .composite.problem import Composite
 from .composite.proximal_gradient import ProximalGradient
 from .linear.problem import LinearSystem
@@ -57,4 +58,8 @@ def choose(problem: AbstractProblem) -> tuple[Any, str]:
         from .saddle.extragradient import Extragradient
 
         return Extragradient(), "a saddle: extragradient with its step found by backtracking"
+    if isinstance(problem, AbstractBilevel):
+        from .bilevel.implicit_gradient import ImplicitGradient
+
+        return ImplicitGradient(), "two levels: implicit differentiation of the lower one"
     raise ValueError(f"no default method answers {type(problem).__name__}: name one.")

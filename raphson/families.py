@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from types import ModuleType
 
-from . import composite, linear, roots, saddle, smooth
+from . import bilevel, composite, linear, roots, saddle, smooth
 from .method import AbstractMethod
 
 FAMILIES: dict[str, ModuleType] = {
@@ -14,6 +14,7 @@ FAMILIES: dict[str, ModuleType] = {
     "smooth": smooth,
     "composite": composite,
     "saddle": saddle,
+    "bilevel": bilevel,
 }
 
 

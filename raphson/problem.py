@@ -358,6 +358,31 @@ class AbstractFunctionProblem(AbstractProblem):
         return type(self)(fn, self.y0, self.args)  # pyright: ignore[reportCallIssue]
 
 
+def as_data(data: PyTree[ArrayLike], name: str = "data") -> PyTree[Array]:
+    """Samples as arrays, refused where they have no common leading axis.
+
+    Args:
+        data: arrays whose leading axis counts the samples.
+        name: the argument, as errors call it.
+    """
+    data = jax.tree.map(jnp.asarray, data)
+    sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(data)}
+    if len(sizes) != 1 or sizes & {(), (0,)}:
+        raise ValueError(
+            f"`{name}` must hold arrays with one common leading axis of at least 1 sample, "
+            f"got leading axes {sorted(sizes)}."
+        )
+    return data
+
+
+def drawn(data: PyTree[Array], size: int | None, key: Array | None) -> PyTree[Array] | None:
+    """`size` samples of the data, drawn with replacement; None, for all of them, without a size."""
+    if size is None or key is None:
+        return None
+    chosen = jax.random.randint(key, (size,), 0, jax.tree.leaves(data)[0].shape[0])
+    return jax.tree.map(lambda leaf: leaf[chosen], data)
+
+
 def trace_function(fn: Callable[..., Any], *inputs: Any) -> tuple[Callable[..., Any], PyTree]:
     """`fn` traced once at `inputs`, so that no later use runs the user's Python, and its output.
 

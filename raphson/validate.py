@@ -21,6 +21,14 @@ def as_function(fn: Any, name: str = "fn") -> Callable[..., Any]:
     return fn
 
 
+def as_metrics(metrics: Any) -> dict[str, Callable[..., Any]]:
+    """Further measures by name, none by default."""
+    metrics = metrics or {}
+    if not (isinstance(metrics, dict) and all(callable(metric) for metric in metrics.values())):
+        raise ValueError(f"`metrics` must be a dict of functions by name, got {metrics!r}.")
+    return metrics
+
+
 def as_start(y0: Any, name: str = "y0") -> PyTree[Array]:
     """`y0` as a PyTree of real floating-point JAX arrays of fixed dtype."""
     leaves, treedef = jax.tree.flatten(y0, is_leaf=lambda x: x is None)

@@ -32,14 +32,22 @@ _COUNTED_AS = {
     "batch_value_and_gradient": ("value", "gradient"),
     "batch_hessian": ("hessian",),
     "batch_hvp": ("product",),
+    "batch_operator": ("operator",),
+    "mixed": ("product", "product"),
+    "upper_product": ("product",),
+    "lower_product": ("product",),
     "hvp": ("product",),
     "jvp": ("product",),
     "vjp": ("product",),
     "mv": ("product",),
 }
 _FREE = ("sample",)
-_SCALARS = ("value", "batch_value")
-_VECTORS = ("gradient", "residual", "operator", "apply", "mv", "hvp", "batch_hvp", "jvp", "vjp")
+_SCALARS = ("value", "batch_value", "upper_value", "lower_value")
+_VECTORS = (
+    *("gradient", "residual", "operator", "batch_operator", "apply", "mv", "hvp", "batch_hvp"),
+    *("jvp", "vjp", "mixed"),
+    *("upper_gradient", "lower_gradient", "upper_product", "lower_product"),
+)
 _PAIRS = ("value_and_gradient", "batch_value_and_gradient")
 
 

@@ -308,9 +308,9 @@ def saddle_point_rows() -> Iterator[Any]:
 
 
 def outside_bounds() -> rp.Solution:
-    box = lambda z: jax.tree.map(lambda leaf: jnp.clip(leaf, -1, 1), z)
+    box = rp.composite.Box(-1.0, 1.0)
     fn = lambda x, y, _: (x - 0.25) ** 2 - (y - 0.25) ** 2
-    problem = rp.Saddle(fn, jnp.array(5.0), jnp.array(-5.0), projection=box)
+    problem = rp.Saddle(fn, jnp.array(5.0), jnp.array(-5.0), nonsmooth=(box, box))
     return rp.solve(problem, throw=False)
 
 

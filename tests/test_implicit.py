@@ -72,9 +72,10 @@ def saddle(a):
 
 def boxed_saddle(a):
     """x[1] rests at its bound, x[0] and y do not."""
-    box = lambda z: (jnp.clip(z[0], -1.0, 1.0), z[1])
     fn = lambda x, y, a: jnp.sum((x - a**2) ** 2) + 0.5 * x[0] * y - y**2
-    return rp.Saddle(fn, jnp.zeros(2), jnp.array(0.0), a, projection=box)
+    return rp.Saddle(
+        fn, jnp.zeros(2), jnp.array(0.0), a, nonsmooth=(rp.composite.Box(-1.0, 1.0), None)
+    )
 
 
 def lasso(a):

@@ -12,6 +12,7 @@ import optax.tree as otu
 from jaxtyping import Array, PyTree
 
 from ..compiled import compiled
+from ..composite import Ball
 from ..method import AbstractMethod, Run, advance, begin
 from ..problem import AbstractProblem
 from ..problems import bilinear, strongly_monotone
@@ -96,7 +97,8 @@ def averages_converge_like_one_over_t(budget: Budget) -> Verdict:
 @claim(PAPER, "Without a set to project on, past and optimistic extragradient are one iteration.")
 def past_is_optimistic_without_a_set(budget: Budget) -> Verdict:
     free = strongly_monotone(np.geomspace(0.1, 1, 10))
-    in_ball = Saddle(free.fn, *free.y0, free.args, projection=_into_ball)
+    balls = (Ball(1.0), Ball(1.0))
+    in_ball = Saddle(free.fn, *free.y0, free.args, nonsmooth=balls)
 
     def apart(problem: Saddle) -> float:
         forms = [Extragradient(0.4, variant) for variant in ("past", "optimistic")]
@@ -140,11 +142,6 @@ def _bilinear_cases(budget: Budget) -> list[Saddle]:
 
 def _end(problem: Saddle, method: AbstractMethod) -> float:
     return float(history(problem, method, 2000)["residual"][-1])
-
-
-def _into_ball(z: PyTree[Array]) -> PyTree[Array]:
-    """The nearest point of the unit ball, for each player."""
-    return jax.tree.map(lambda part: part / jnp.maximum(1, jnp.linalg.norm(part)), z)
 
 
 def _iterates(problem: Saddle, method: AbstractMethod, steps: Array) -> PyTree[Array]:

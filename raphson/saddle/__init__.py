@@ -1,4 +1,9 @@
 """Saddle points, games and variational inequalities."""
 
 from .extragradient import Extragradient as Extragradient
-from .problem import Saddle as Saddle
+from .problem import (
+    Saddle as Saddle,
+    SaddleSum as SaddleSum,
+    VariationalInequality as VariationalInequality,
+    VariationalSum as VariationalSum,
+)

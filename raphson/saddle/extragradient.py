@@ -44,7 +44,8 @@ class Extragradient(AbstractMethod[ExtragradientState]):
     """The extragradient method and its single-call forms.
 
     From the base point X the operator F is asked at a leading point Z, and steps from X. With s the
-    step size, P the projection, V and W the operator at the leading point before and at Z:
+    step size, P the resolvent (the projection on a set), V and W the operator at the leading point
+    before and at Z:
 
         extragradient  Z = P(X - s F(X)),  X+ = P(X - s W)    two calls of F a step
         past           Z = P(X - s V),     X+ = P(X - s W)    Popov's method
@@ -147,19 +148,19 @@ class Extragradient(AbstractMethod[ExtragradientState]):
         s: Any = self.step_size(t) if callable(self.step_size) else self.step_size
         if self.variant == "reflected":
             # The iterate is Z already, and V its operator: step, then reflect for the next.
-            base = problem.project(_moved(X, s, V))
+            base = problem.resolvent(_moved(X, s, V), s)
             Z = otu.sub(otu.scale(2, base), X)
             W = problem.operator(Z)
         else:
             if s is None:
                 s, Z, W = _backtracked(problem, X, V, GROWTH * state.step_size)
             else:
-                Z = problem.project(_moved(X, s, V))
+                Z = problem.resolvent(_moved(X, s, V), s)
                 W = problem.operator(Z)
             if self.variant == "optimistic":
                 base = _moved(Z, s, otu.sub(W, V))
             else:
-                base = problem.project(_moved(X, s, W))
+                base = problem.resolvent(_moved(X, s, W), s)
 
         y, operator = Z, W
         if self.variant == "extragradient":
@@ -201,7 +202,7 @@ def _backtracked(
     rounding = 4 * jnp.finfo(norm.dtype).eps * norm
 
     def tried(step_size: Array) -> tuple[Array, PyTree[Array], PyTree[Array]]:
-        ahead = problem.project(_moved(z, step_size, operator))
+        ahead = problem.resolvent(_moved(z, step_size, operator), step_size)
         return step_size, ahead, problem.operator(ahead)
 
     def rejected(trial: tuple[Array, PyTree[Array], PyTree[Array]]) -> Array:

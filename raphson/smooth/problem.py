@@ -16,6 +16,8 @@ from ..problem import (
     AbstractObjective,
     Facts,
     Rescaled,
+    as_data,
+    drawn,
     oracle,
     trace_function,
 )
@@ -111,14 +113,8 @@ class FiniteSum(AbstractObjective):
         **oracles: Callable[..., Any],
     ):
         self.fn, self.y0, self.args = as_function(fn), as_start(y0), args
-        self.data = jax.tree.map(jnp.asarray, data)
+        self.data = as_data(data)
         self.held_out = jax.tree.map(jnp.asarray, held_out)
-        sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(self.data)}
-        if len(sizes) != 1 or sizes & {(), (0,)}:
-            raise ValueError(
-                "`data` must hold arrays with one common leading axis of at least 1 sample, "
-                f"got leading axes {sorted(sizes)}."
-            )
         self.batch_size = None if batch_size is None else whole_number(batch_size, "batch_size", 1)
         self.oracles, self.facts, self.wrappers = oracles, facts or Facts(), ()
 
@@ -137,10 +133,7 @@ class FiniteSum(AbstractObjective):
     @oracle
     def sample(self, key: Array | None) -> PyTree[Array] | None:
         """A batch of `batch_size` samples, or None for all of them."""
-        if self.batch_size is None or key is None:
-            return None
-        chosen = jax.random.randint(key, (self.batch_size,), 0, self.num_samples)
-        return jax.tree.map(lambda leaf: leaf[chosen], self.data)
+        return drawn(self.data, self.batch_size, key)
 
     @oracle
     def batch_value(self, y: PyTree[Array], batch: PyTree[Array] | None) -> Float[Array, ""]:

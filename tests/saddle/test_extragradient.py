@@ -13,7 +13,6 @@ import raphson as rp
 from raphson.method import advance, begin
 from raphson.problems import saddles
 from raphson.saddle.extragradient import SAFE, Extragradient
-from raphson.saddle.problem import AbstractVariational
 
 VARIANTS = tuple(SAFE)
 SINGLE_CALL = VARIANTS[1:]
@@ -31,10 +30,8 @@ def affine(seed=0, n=4, boxed=False):
         A, b = args
         return 0.15 * x @ x + x @ (A @ y) - 0.15 * y @ y - b[:n] @ x + b[n:] @ y
 
-    def clip(z):
-        return jax.tree.map(lambda part: jnp.clip(part, -RADIUS, RADIUS), z)
-
-    problem = rp.Saddle(fn, z0[:n], z0[n:], (A, b), projection=clip if boxed else None)
+    box = rp.composite.Box(-RADIUS, RADIUS) if boxed else None
+    problem = rp.Saddle(fn, z0[:n], z0[n:], (A, b), nonsmooth=(box, box))
     project = (lambda z: np.clip(z, -RADIUS, RADIUS)) if boxed else (lambda z: z)
     return problem, (lambda z: M @ z - b), project, np.linalg.norm(M, 2)
 
@@ -197,9 +194,9 @@ def test_solves_monotone_saddles(variant, boxed):
 
 def test_matrix_game_against_linear_programming():
     payoff = np.random.default_rng(3).normal(size=(4, 5))
-    simplices = lambda z: jax.tree.map(optax.projections.projection_simplex, z)
+    simplices = rp.composite.Simplex(), rp.composite.Simplex()
     problem = rp.Saddle(
-        lambda x, y, A: x @ A @ y, jnp.full(4, 0.25), jnp.full(5, 0.2), payoff, projection=simplices
+        lambda x, y, A: x @ A @ y, jnp.full(4, 0.25), jnp.full(5, 0.2), payoff, nonsmooth=simplices
     )
     solution = rp.solve(problem, Extragradient(), rtol=1e-10, atol=1e-10, max_steps=100_000)
     # The row player's least guaranteed loss: min v with A'x <= v, x on the simplex.
@@ -237,30 +234,9 @@ def test_backtracking_keeps_the_leading_point_where_the_operator_is_defined():
     np.testing.assert_allclose(rp.solve(problem, Extragradient()).value, (0, 0), atol=1e-5)
 
 
-class Rotation(AbstractVariational):
-    """A variational inequality that is no game of two players."""
-
-    y0: jax.Array
-    args: None
-    oracles: dict
-    facts: rp.Facts
-    wrappers: tuple
-
-    def field(self, z):
-        return jnp.array([z[1], -z[0]]) + 0.1 * z
-
-    def nearest(self, z):
-        return z
-
-    def traced(self, y):
-        return self
-
-    def rescaled(self, y_scale, value_scale):
-        raise NotImplementedError
-
-
 def test_variational_inequality_without_players():
-    problem = Rotation(jnp.ones(2), None, {}, rp.Facts(), ())
+    rotation = lambda z, _: jnp.array([z[1], -z[0]]) + 0.1 * z
+    problem = rp.VariationalInequality(rotation, jnp.ones(2))
     np.testing.assert_allclose(rp.solve(problem, Extragradient()).value, 0, atol=1e-5)
     with pytest.raises(ValueError, match="`step_size` .* only for a Saddle"):
         rp.solve(problem, Extragradient((0.1, 0.2)))
