@@ -43,10 +43,10 @@ _COUNTED_AS = {
 }
 _FREE = ("sample",)
 _SCALARS = ("value", "batch_value", "upper_value", "lower_value")
+_LEVELS = ("upper_gradient", "lower_gradient", "upper_product", "lower_product")
 _VECTORS = (
     *("gradient", "residual", "operator", "batch_operator", "apply", "mv", "hvp", "batch_hvp"),
-    *("jvp", "vjp", "mixed"),
-    *("upper_gradient", "lower_gradient", "upper_product", "lower_product"),
+    *("jvp", "vjp", "mixed", *_LEVELS),
 )
 _PAIRS = ("value_and_gradient", "batch_value_and_gradient")
 
@@ -292,11 +292,13 @@ class _Delay(AbstractWrapper):
     def __call__(self, name: str, call: Callable[..., Any], *inputs: Any) -> Any:
         if self.refs is None or name not in (*_VECTORS, *_PAIRS):
             return call(*inputs)
-        y, *rest = inputs
-        for ref, leaf in zip(jax.tree.leaves(self.refs), jax.tree.leaves(y), strict=True):
+        # Oracles of two levels are asked at x and y, all others at the iterate.
+        size = 2 if name in _LEVELS else 1
+        leaves, point = jax.tree.flatten(inputs[:size])
+        refs = jax.tree.leaves(self.refs)
+        for ref, leaf in zip(refs, leaves, strict=True):
             ref[...] = jnp.concatenate([ref[1:], leaf[None]])
-        stale = jax.tree.map(lambda ref: ref[0], self.refs)
-        return call(stale, *rest)
+        return call(*point.unflatten([ref[0] for ref in refs]), *inputs[size:])
 
 
 def Scaled(problem: P, y_scale: ArrayLike | PyTree[ArrayLike] = 1.0, value_scale: float = 1.0) -> P:

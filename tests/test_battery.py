@@ -13,6 +13,7 @@ import optax.tree as otu
 import pytest
 
 import raphson as rp
+from raphson.bilevel.problem import AbstractBilevel
 from raphson.composite.problem import Composite
 from raphson.families import methods
 from raphson.linear.problem import LinearSystem
@@ -96,6 +97,23 @@ def saddle(a, dtype, trees):
     return rp.Saddle(fn, zeros, zeros, a)
 
 
+def levels(a, dtype, trees):
+    """The lower answer is (x + 1 + a) / 2, and there the upper gradient by y vanishes too."""
+
+    def upper(x, y, a):
+        dx, dy = jax.tree.map(lambda leaf: leaf - (1.0 + a), (x, y))
+        return (otu.norm(dx, squared=True) + otu.norm(dy, squared=True)) / 2
+
+    def lower(x, y, a):
+        x, y = jax.tree.leaves(x)[0], jax.tree.leaves(y)[0]
+        return jnp.sum((y - (x + 1.0 + a) / 2) ** 2) / 2
+
+    zeros = jnp.zeros(2, dtype)
+    if trees:
+        return rp.Bilevel(upper, lower, {"u": zeros}, {"v": zeros}, a)
+    return rp.Bilevel(upper, lower, zeros, zeros, a)
+
+
 def composite(a, dtype, trees):
     # What the slope adds the absolute values take away, where y is positive.
     problem = objective(a, dtype, trees)
@@ -121,6 +139,8 @@ PROBLEMS = {
     LinearSystem: system,
     Composite: composite,
     AbstractVariational: saddle,
+    rp.Saddle: saddle,
+    AbstractBilevel: levels,
     RiskParity: portfolio,
 }
 
@@ -266,19 +286,25 @@ def test_unconverged_derivative_is_nan(name):
     assert np.isnan(jax.grad(total)(SHIFT)) and np.isnan(jax.jvp(total, (SHIFT,), (1.0,))[1])
 
 
+# Where a problem holds the user's function, if not as `fn`.
+HELD = {Composite: lambda p: p.smooth.fn, rp.Bilevel: lambda p: p.lower_fn}
+
+
 @each
 def test_no_retrace(name):
     method, problem, key = make(name)
-    holder = (lambda p: p.smooth) if isinstance(problem, Composite) else (lambda p: p)
-    if not hasattr(holder(problem), "fn"):
+    held = HELD.get(type(problem), lambda p: p.fn)
+    try:
+        inner = held(problem)
+    except AttributeError:
         pytest.skip("the problem holds no function of the user's")
-    traces, inner = [], holder(problem).fn
+    traces = []
 
     def fn(*inputs):
         traces.append(None)
         return inner(*inputs)
 
-    problem = eqx.tree_at(lambda p: holder(p).fn, problem, fn)
+    problem = eqx.tree_at(held, problem, fn)
     rp.solve(problem, method, key=key)
     first = len(traces)
     assert first <= 2

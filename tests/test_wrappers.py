@@ -248,6 +248,24 @@ def heard_saddle():
     return rp.Saddle(fn, START, START, operator=heard("operator", field))
 
 
+def heard_levels():
+    upper = lambda x, y, _: (x - 1) @ (x - 1) / 2 + (y - 1) @ (y - 1) / 2
+    lower = lambda x, y, _: (y - x) @ (y - x) / 2
+    gradient = lambda f: lambda x, y, batch, args: jax.grad(f, (0, 1))(x, y, args)
+    return rp.Bilevel(
+        upper,
+        lower,
+        START,
+        START,
+        upper_value=heard("upper_value", lambda x, y, batch, _: upper(x, y, None)),
+        lower_value=heard("lower_value", lambda x, y, batch, _: lower(x, y, None)),
+        upper_gradient=heard("upper_gradient", gradient(upper)),
+        lower_gradient=heard("lower_gradient", gradient(lower)),
+        upper_product=heard("product", lambda x, y, v, batch, _: (jnp.zeros_like(v), v)),
+        lower_product=heard("product", lambda x, y, v, batch, _: (-v, v)),
+    )
+
+
 class Heard(rp.composite.AbstractNonsmooth):
     """0 everywhere, whose prox is heard."""
 
@@ -289,6 +307,7 @@ HEARD = {
     rp.LinearSystem: heard_system,
     rp.Composite: heard_composite,
     rp.Saddle: heard_saddle,
+    rp.Bilevel: heard_levels,
     rp.smooth.RiskParity: heard_portfolio,
 }
 

@@ -36,13 +36,18 @@ def hypergradient(
 ) -> tuple[PyTree[Array], PyTree[Array], PyTree[Array]]:
     """F_x - f_xy v where f_yy v = F_y by a linear solver, from v where it takes a start.
 
+    Where y has a set, v is along it only: `AbstractBilevel.reduced` says how.
+
     Returns:
         The hypergradient, v, and what the solver left, F_y - f_yy v.
     """
     upper, lower = batches
     F_x, F_y = problem.upper_gradient(x, y, upper)
+    f_y = None if problem.sets[1] is None else problem.lower_gradient(x, y, lower)[1]
+    tangent = problem.tangent(y, f_y)
+    F_y, product = tangent(F_y), problem.reduced(x, y, tangent, lower)
     operator = lx.FunctionLinearOperator(
-        lambda v: problem.lower_product(x, y, v, lower)[1],
+        product,
         jax.eval_shape(lambda: y),
         # As it is at a minimum: what solvers of Lineax check for is the word alone.
         (lx.symmetric_tag, lx.positive_semidefinite_tag),
@@ -50,8 +55,11 @@ def hypergradient(
     )
     # Called as a plain function, so that the products inside are counted like any other.
     v, _, _ = solver.compute(solver.init(operator, {}), F_y, {} if v is None else {"y0": v})
-    f_xv, f_yyv = problem.lower_product(x, y, v, lower)
-    return otu.sub(F_x, f_xv), v, otu.sub(F_y, f_yyv)
+    if problem.sets[1] is None:
+        f_xv, f_yyv = problem.lower_product(x, y, v, lower)
+        return otu.sub(F_x, f_xv), v, otu.sub(F_y, f_yyv)
+    f_xv, _ = problem.lower_product(x, y, tangent(v), lower)
+    return otu.sub(F_x, f_xv), v, otu.sub(F_y, product(v))
 
 
 def as_transformation(upper: Any) -> optax.GradientTransformation:

@@ -14,6 +14,7 @@ import lineax as lx
 import optax
 from jaxtyping import Array, PyTree
 
+from ..composite import ProximalGradient
 from ..lifts import as_method
 from ..method import AbstractMethod
 from ..problem import AbstractProblem, Known
@@ -44,7 +45,7 @@ class ImplicitGradient(AbstractMethod[ImplicitGradientState]):
     Args:
         upper: s, positive, or an Optax transformation.
         inner: a method for the lower level, ours or Optax's; by default gradient descent that
-            finds its own step.
+            finds its own step, projected where y has a set.
         inner_steps: N, at least 1; fewer are taken where they find the minimum.
         solver: of the linear system, one of Lineax's or of `raphson.linear`; by default conjugate
             gradients, for which f must be convex in y near its minimum.
@@ -64,7 +65,7 @@ class ImplicitGradient(AbstractMethod[ImplicitGradientState]):
     """
 
     upper: Any = 0.1
-    inner: Any = GradientDescent()
+    inner: Any = None
     inner_steps: int = 10
     solver: lx.AbstractLinearSolver = eqx.field(default_factory=lambda: lx.CG(1e-10, 1e-10))
 
@@ -105,7 +106,9 @@ class ImplicitGradient(AbstractMethod[ImplicitGradientState]):
     ) -> tuple[PyTree[Array], PyTree[Array], PyTree[Array], Array | None]:
         """The lower answer at x from y, the residual there, v, and the next key."""
         key, inner, now = (None,) * 3 if key is None else jax.random.split(key, 3)
-        y = lower_solve(problem, x, y, as_method(self.inner), self.inner_steps, inner)
+        default = GradientDescent() if problem.sets[1] is None else ProximalGradient()
+        method = default if self.inner is None else as_method(self.inner)
+        y = lower_solve(problem, x, y, method, self.inner_steps, inner)
         batches = problem.sample(now)
         gradient, v, left = hypergradient(problem, x, y, self.solver, batches, v)
         return y, (gradient, problem.lower_gradient(x, y, batches[1])[1], left), v, key

@@ -14,7 +14,7 @@ import optax.tree as otu
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ..composite import AbstractConvexSet
+from ..composite import AbstractConvexSet, Composite
 from ..problem import (
     AbstractObjective,
     AbstractProblem,
@@ -98,9 +98,12 @@ class AbstractBilevel(AbstractProblem):
         ]
         return jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), tuple(nearest), z)
 
-    def lower(self, x: PyTree[Array], y: PyTree[Array], batch: Any = None) -> LowerLevel:
-        """The problem to minimize f(x, .) from y, on one batch where one is given."""
-        return LowerLevel(self, x, y, batch)
+    def lower(
+        self, x: PyTree[Array], y: PyTree[Array], batch: Any = None
+    ) -> AbstractObjective | Composite:
+        """The problem to minimize f(x, .) from y, in its set, on one batch where one is given."""
+        level = LowerLevel(self, x, y, batch)
+        return level if self.sets[1] is None else Composite(level, self.sets[1])
 
     def optimality(self, y: Pair) -> PyTree[Array]:
         """The hypergradient, f_y, and what of F_y no multiplier v explains: F_y - f_yy v.
@@ -111,16 +114,12 @@ class AbstractBilevel(AbstractProblem):
         x, y = y
         F_x, F_y = self.upper_gradient(x, y, None)
         _, f_y = self.lower_gradient(x, y, None)
-        if self.sets[1] is not None:
-            # Where y rests at the border of its set it does not follow x: v is 0 there.
-            free = self._free(y, f_y)
-            F_y = otu.mul(free, F_y)
-            product = lambda v: otu.mul(free, self.lower_product(x, y, otu.mul(free, v), None)[1])
-        else:
-            product = lambda v: self.lower_product(x, y, v, None)[1]
-        v = _least_squares(product, F_y)
-        hypergradient = otu.sub(F_x, self.lower_product(x, y, v, None)[0])
-        return *self.natural_residual(x, y, hypergradient, f_y), otu.sub(F_y, product(v))
+        tangent = self.tangent(y, f_y)
+        product = self.reduced(x, y, tangent)
+        w = _least_squares(product, tangent(F_y))
+        hypergradient = otu.sub(F_x, self.lower_product(x, y, tangent(w), None)[0])
+        left = otu.sub(tangent(F_y), product(w))
+        return *self.natural_residual(x, y, hypergradient, f_y), left
 
     def natural_residual(self, x: Any, y: Any, hypergradient: Any, f_y: Any) -> Pair:
         """The two gradients, on sets (x, y) - project((x, y) - gradients)."""
@@ -138,13 +137,31 @@ class AbstractBilevel(AbstractProblem):
         measures["value"] = self.upper_value(*y, None)
         return measures | {n: jnp.asarray(of(y, self.args)) for n, of in self.metrics.items()}
 
-    def _free(self, y: PyTree[Array], f_y: PyTree[Array]) -> PyTree[Array]:
-        """1 for the entries of y that may move to either side, 0 for those held by the set."""
+    def tangent(self, y: PyTree[Array], f_y: PyTree[Array]) -> Callable[[Any], Any]:
+        """D v for the derivative D of the projection of y at y - f_y; v itself where y has no set.
+
+        It takes away the directions in which y is held by its set, along which it follows no x.
+        """
         held = self.sets[1]
-        assert held is not None
-        moved = held.project(otu.sub(y, f_y))
-        # An entry that a gradient step leaves at once returns to where it was.
-        return jax.tree.map(lambda m, y, g: jnp.where((m == y) & (g != 0), 0.0, 1.0), moved, y, f_y)
+        return (lambda v: v) if held is None else jax.linearize(held.project, otu.sub(y, f_y))[1]
+
+    def reduced(
+        self, x: Any, y: Any, tangent: Callable[[Any], Any], batch: Any = None
+    ) -> Callable[[Any], Any]:
+        """The symmetric product with f_yy where y may move, D f_yy D + D - D^2 for D `tangent`.
+
+        From y = P(y - f_y) follows how y moves: with this times w equal to D F_y, the hypergradient
+        is F_x - f_xy D w. D - D^2 is the curvature of the set, 0 for a box.
+        """
+        if self.sets[1] is None:
+            return lambda w: self.lower_product(x, y, w, batch)[1]
+
+        def product(w: PyTree[Array]) -> PyTree[Array]:
+            along = tangent(w)
+            bent = otu.sub(along, tangent(along))
+            return otu.add(tangent(self.lower_product(x, y, along, batch)[1]), bent)
+
+        return product
 
 
 class Bilevel(AbstractBilevel):
