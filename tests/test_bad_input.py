@@ -169,6 +169,40 @@ def game(x: Any, y: Any, a: dict[str, Any]) -> Any:
     return (f + jnp.sum(rough(x, a)) - jnp.sum(rough(y, a))) * barrier(x, a)
 
 
+COST = {"convex": 1.0} | ROUGH
+
+
+def cost(x: Any, a: dict[str, Any]) -> Any:
+    return (a["convex"] * jnp.sum((x - 1) ** 2) / 2 - jnp.sum(x) + jnp.sum(rough(x, a))) * barrier(
+        x, a
+    )
+
+
+def trade(x: Any, y: Any, a: dict[str, Any]) -> Any:
+    return x @ y
+
+
+LEVELS = {"quadratic": 1.0, "linear": 0.0} | ROUGH
+
+
+def upper_level(x: Any, y: Any, a: dict[str, Any]) -> Any:
+    f = jnp.sum((x - 1) ** 2) + jnp.sum((y - 1) ** 2) / 2
+    return (f + jnp.sum(rough(x, a))) * barrier(x, a)
+
+
+def lower_level(x: Any, y: Any, a: dict[str, Any]) -> Any:
+    f = a["quadratic"] * jnp.sum((y - (x + 1) / 2) ** 2) / 2
+    return (f - a["linear"] * jnp.sum(y)) * barrier(x, a)
+
+
+def upper_block(x: Any, y: Any, i: Any, a: dict[str, Any]) -> Any:
+    return upper_level(x, y, a)
+
+
+def lower_block(x: Any, y: Any, i: Any, a: dict[str, Any]) -> Any:
+    return lower_level(x[i], y, a)
+
+
 class Entry(NamedTuple):
     """A door into the library: `solve(fn, y0, args, **options)` with a sound function for it."""
 
@@ -594,6 +628,9 @@ def kind_of(method: type[Any]) -> str:
         "bounded": rp.BoundedRootFind,
         "composite": rp.Composite,
         "saddle": rp.Saddle,
+        "split": rp.CompositeSaddle,
+        "levels": rp.Bilevel,
+        "blocks": rp.bilevel.MultiBlockBilevel,
         "portfolio": rp.smooth.RiskParity,
     }
     return next(kind for kind, asked in kinds.items() if issubclass(asked, method.question))
@@ -619,6 +656,14 @@ def stated(kind: str, y0: Any = ORIGIN, **dials: Any) -> Any:
         # A start is positive here; what is not even finite remains what it is.
         y0 = jnp.where(jnp.abs(y0) < 1e-300, 0.5, y0)
         return rp.smooth.RiskParity(jnp.array([[1.0, 0.5], [0.5, 1.0]]), [1.5, 1.5], y0)
+    if kind == "levels":
+        return rp.Bilevel(upper_level, lower_level, y0, y0, LEVELS | dials)
+    if kind == "blocks":
+        data, dials = jnp.arange(2)[:, None], LEVELS | dials
+        return rp.bilevel.MultiBlockBilevel(upper_block, lower_block, y0, y0, data, data, dials)
+    if kind == "split":
+        parts = None, rp.composite.SquaredNorm(1.0)
+        return rp.CompositeSaddle(cost, trade, y0, y0, COST | dials, nonsmooth=parts)
     return rp.Saddle(game, y0, y0, GAME | dials)
 
 
@@ -635,6 +680,9 @@ class MethodCase(NamedTuple):
         "bounded",
         "composite",
         "saddle",
+        "split",
+        "levels",
+        "blocks",
         "portfolio",
     )
 
@@ -644,7 +692,7 @@ SOLVABLE = Ends(OPEN, answer=1.0)
 UNUSABLE = ("nonfinite", "stalled", "max_steps", "breakdown", "not_a_root")
 ONES = jnp.ones((2, 2))
 MAPS = ("residual", "fixed_point", "bounded")
-FUNCTIONS = ("objective", *MAPS, "composite", "saddle")
+FUNCTIONS = ("objective", *MAPS, "composite", "saddle", "split", "levels", "blocks")
 FALLS = ("objective", "composite")
 
 METHOD_CASES: dict[str, MethodCase] = {
@@ -707,6 +755,18 @@ METHOD_CASES: dict[str, MethodCase] = {
         ORIGIN, {"matrix": ONES, "vector": jnp.array([1.0, 2.0])}, {}, Ends(UNUSABLE), ("linear",)
     ),
     "zero_matrix": MethodCase(ORIGIN, {"matrix": 0 * ONES}, {}, Ends(UNUSABLE), ("linear",)),
+    # A lower level that has no least value: at no point is its gradient 0.
+    "lower_unbounded": MethodCase(
+        ORIGIN,
+        {"quadratic": 0.0, "linear": 1.0},
+        {},
+        Ends(("nonfinite", *UNUSABLE)),
+        ("levels", "blocks"),
+    ),
+    # One that is the same everywhere says nothing of y: its best is found at the upper level.
+    "lower_flat": MethodCase(
+        ORIGIN, {"quadratic": 0.0}, {}, Ends((*OPEN, "breakdown"), answer=1.0), ("levels",)
+    ),
     "nan_matrix": MethodCase(
         ORIGIN, {"matrix": NAN * ONES}, {}, Ends(("nonfinite_start",), steps=0), ("linear",)
     ),
@@ -731,7 +791,10 @@ def method_rows() -> Iterator[Any]:
                 call = lambda n=name, k=kind, c=case: run_method(
                     n, stated(k, c.start, **c.dials), **c.options
                 )
-                yield f"method-{label}-{name}", call, case.expected
+                # Methods of these questions need not know the residual along the way.
+                seen = kind not in ("split", "levels", "blocks")
+                expected = case.expected if seen else case.expected._replace(steps=None)
+                yield f"method-{label}-{name}", call, expected
         stranger = stated("objective" if kind == "linear" else "linear")
         call = lambda n=name, p=stranger: run_method(n, p)
         yield f"method-wrong_question-{name}", call, refused("`method`", name, "got a")
@@ -773,7 +836,14 @@ def test_table_has_not_shrunk():
     assert len(set(LABELS)) == len(LABELS)
     assert (groups["start"], groups["function"], groups["options"]) == (148, 135, 198)
     cases = {"linear": 12, "objective": 16, "residual": 14, "fixed_point": 14, "bounded": 14}
-    cases |= {"composite": 16, "saddle": 11, "portfolio": 9}
+    cases |= {
+        "composite": 16,
+        "saddle": 11,
+        "split": 11,
+        "levels": 13,
+        "blocks": 12,
+        "portfolio": 9,
+    }
     expected = sum(
         cases[kind_of(method)] + 1 + method.stochastic + len(list(bad_hyperparameters(method)))
         for method in METHODS.values()
@@ -786,7 +856,9 @@ each = pytest.mark.parametrize("name", METHODS)
 
 @each
 def test_one_nan_ends_the_run_at_once_or_is_overcome(name):
-    at, kind = 2, kind_of(METHODS[name])
+    kind = kind_of(METHODS[name])
+    # Two levels are asked for more at the start than one.
+    at = 14 if kind in ("levels", "blocks") else 2
     solution = run_method(name, rp.Faulty(stated(kind), at))
     ends_as(solution, Ends(("nonfinite", *OPEN), answer=1.0))
     if rp.status_name(solution.status) == "nonfinite":

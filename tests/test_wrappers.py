@@ -1,5 +1,6 @@
 """Wrappers: counts held against hand counts and against what ran, known errors, delays, units."""
 
+import functools
 from collections import Counter
 from typing import Any
 
@@ -248,15 +249,32 @@ def heard_saddle():
     return rp.Saddle(fn, START, START, operator=heard("operator", field))
 
 
-def heard_levels():
+def heard_split():
+    return rp.CompositeSaddle(
+        lambda x, _: x @ x / 2,
+        lambda x, y, _: x @ y,
+        START,
+        START,
+        nonsmooth=(None, rp.composite.SquaredNorm(1.0)),
+        gradient=heard("gradient", lambda z, _: z[0]),
+        coupling_x=heard("coupling", lambda z, _: z[1]),
+        coupling_y=heard("coupling", lambda z, _: z[0]),
+    )
+
+
+def heard_levels(blocks=False):
     upper = lambda x, y, _: (x - 1) @ (x - 1) / 2 + (y - 1) @ (y - 1) / 2
     lower = lambda x, y, _: (y - x) @ (y - x) / 2
     gradient = lambda f: lambda x, y, batch, args: jax.grad(f, (0, 1))(x, y, args)
-    return rp.Bilevel(
-        upper,
-        lower,
-        START,
-        START,
+    if blocks:
+        data = jnp.zeros((START.size, 1))
+        of_block = lambda f: lambda x, y, sample, args: f(x, y * jnp.ones(2), args)
+        state = functools.partial(
+            rp.bilevel.MultiBlockBilevel, of_block(upper), of_block(lower), START, START, data, data
+        )
+    else:
+        state = functools.partial(rp.Bilevel, upper, lower, START, START)
+    return state(
         upper_value=heard("upper_value", lambda x, y, batch, _: upper(x, y, None)),
         lower_value=heard("lower_value", lambda x, y, batch, _: lower(x, y, None)),
         upper_gradient=heard("upper_gradient", gradient(upper)),
@@ -307,7 +325,9 @@ HEARD = {
     rp.LinearSystem: heard_system,
     rp.Composite: heard_composite,
     rp.Saddle: heard_saddle,
+    rp.CompositeSaddle: heard_split,
     rp.Bilevel: heard_levels,
+    rp.bilevel.MultiBlockBilevel: lambda: heard_levels(blocks=True),
     rp.smooth.RiskParity: heard_portfolio,
 }
 
