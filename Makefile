@@ -55,7 +55,7 @@ docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 claims: $(INSTALLED)
-	$(BIN)/raphson claims --quick
+	$(BIN)/raphson claims --quick --jobs 2
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
