@@ -60,6 +60,7 @@ from .roots.problem import (
     LeastSquares as LeastSquares,
     RootFind as RootFind,
 )
+from .saddle.composite import CompositeSaddle as CompositeSaddle
 from .saddle.problem import (
     Saddle as Saddle,
     SaddleSum as SaddleSum,

@@ -28,7 +28,9 @@ app = typer.Typer(
 
 # Seconds of stepping a run may take: the race without arguments has to end within a minute.
 MAIN_TIME_LIMIT, TIME_LIMIT = 1.0, 10.0
-STEPS, TRAINING_STEPS = 10_000, 500
+STEPS, TRAINING_STEPS, PLAYERS_STEPS = 10_000, 500, 5_000
+# Of the steps and the time of a run on saddles and on two levels, how much a trial has.
+TRIAL_PART = 0.2
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
 Method = Annotated[
@@ -88,8 +90,8 @@ def race(
         int | None,
         typer.Option(
             min=0,
-            help=f"Steps of a run at most; by default {STEPS:,}, and {TRAINING_STEPS:,} on the set "
-            "training.",
+            help=f"Steps of a run at most; by default {STEPS:,}, on the set training "
+            f"{TRAINING_STEPS:,}, on saddle and bilevel {PLAYERS_STEPS:,}.",
         ),
     ] = None,
     time_limit: Annotated[
@@ -112,8 +114,9 @@ def race(
     """Race methods on problems, each run in a process of its own, and write a report.
 
     Finished runs are kept in the store: a race that was interrupted goes on where it stopped. On
-    problems of the set training each optimizer races at the best of nine learning rates, tried on
-    each problem with a seed of their own, and no run is timed twice.
+    problems of the sets training, saddle and bilevel each method that needs one races at the best
+    of nine learning rates, tried on each problem with a seed of their own; on the set training no
+    run is timed twice.
     """
     from .problems import names as problem_names
     from .race.entrants import entrant
@@ -134,8 +137,12 @@ def race(
     with _refusing(), contextlib.ExitStack() as unless_planned:
         unless_planned.callback(pool.close)
         found = questions(names or [], sets if asked else ["main"])
-        training = any(question.name in problem_names("training") for question in found)
-        steps = (TRAINING_STEPS if training else STEPS) if max_steps is None else max_steps
+        training, players = (
+            any(question.name in problem_names(name) for question in found for name in group)
+            for group in (("training",), ("saddle", "bilevel"))
+        )
+        usual_steps = TRAINING_STEPS if training else PLAYERS_STEPS if players else STEPS
+        steps = usual_steps if max_steps is None else max_steps
         # To look at all samples costs far more than a step on a batch.
         few = {"repeats": 1, "every": max(1, steps // 25)} if training else {"repeats": repeats}
         settings = Settings(rtol, atol, steps, limit, **few)
@@ -158,8 +165,8 @@ def race(
                     _say(f"{reason}: finished runs are in {store}, the same command resumes.")
                     raise typer.Exit(1) from None
 
-        if training:
-            tried = trials(cases)
+        if training or players:
+            tried = trials(cases, 1.0 if training else TRIAL_PART)
             cases = tuned(cases, tried, raced(tried))
         records = raced(cases)
     written = write_report(records, report or store.with_suffix(".html"))

@@ -57,9 +57,15 @@ def choose(problem: AbstractProblem) -> tuple[Any, str]:
     if isinstance(problem, AbstractVariational):
         from .saddle.extragradient import Extragradient
 
+        if problem.stochastic:
+            return Extragradient(1e-2), "a sampled saddle: extragradient with a constant step"
         return Extragradient(), "a saddle: extragradient with its step found by backtracking"
     if isinstance(problem, AbstractBilevel):
+        from .bilevel.constrained import ConstrainedBilevel
         from .bilevel.implicit_gradient import ImplicitGradient
+        from .bilevel.proximal_lagrangian import ProximalLagrangian
 
+        if isinstance(problem, ConstrainedBilevel):
+            return ProximalLagrangian(), "constraints couple the levels: the proximal Lagrangian"
         return ImplicitGradient(), "two levels: implicit differentiation of the lower one"
     raise ValueError(f"no default method answers {type(problem).__name__}: name one.")

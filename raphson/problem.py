@@ -383,12 +383,15 @@ def drawn(data: PyTree[Array], size: int | None, key: Array | None) -> PyTree[Ar
     return jax.tree.map(lambda leaf: leaf[chosen], data)
 
 
-def trace_function(fn: Callable[..., Any], *inputs: Any) -> tuple[Callable[..., Any], PyTree]:
+def trace_function(
+    fn: Callable[..., Any], *inputs: Any, name: str = "fn"
+) -> tuple[Callable[..., Any], PyTree]:
     """`fn` traced once at `inputs`, so that no later use runs the user's Python, and its output.
 
     Args:
         fn: the user's function.
         *inputs: what it is called with.
+        name: the argument that held it, as errors call it.
 
     Returns:
         The traced function, and shapes and dtypes of what it returns.
@@ -399,10 +402,10 @@ def trace_function(fn: Callable[..., Any], *inputs: Any) -> tuple[Callable[..., 
     try:
         inspect.signature(fn).bind(*inputs)
     except TypeError as mismatch:
-        raise Refusal(f"`fn` is called with {len(inputs)} arguments: {mismatch}.") from None
+        raise Refusal(f"`{name}` is called with {len(inputs)} arguments: {mismatch}.") from None
     except ValueError:  # some builtins have no signature
         pass
-    traced = eqx.filter_closure_convert(lambda *inputs: _as_arrays(fn(*inputs)), *inputs)
+    traced = eqx.filter_closure_convert(lambda *inputs: _as_arrays(fn(*inputs), name), *inputs)
     out = traced.out_struct  # pyright: ignore[reportFunctionMemberAccess]
     return Traced(traced, jnp.result_type(*jax.tree.leaves(inputs[0]))), out
 
@@ -417,8 +420,8 @@ class Traced(eqx.Module):
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, self.dtype), self.fn(*inputs))
 
 
-def _as_arrays(out: PyTree) -> PyTree:
+def _as_arrays(out: PyTree, name: str) -> PyTree:
     try:
         return jax.tree.map(jnp.asarray, out)
     except (TypeError, ValueError):
-        raise Refusal(f"`fn` must return numbers or arrays, got {out!r}.") from None
+        raise Refusal(f"`{name}` must return numbers or arrays, got {out!r}.") from None

@@ -51,6 +51,10 @@ class Status(eqx.Enumeration):
         "The iterates came to rest where the residual is smallest nearby but not zero: there may "
         "be no root here; try another start, or ask for the least-squares answer."
     )
+    infeasible = (
+        "The constraints cannot all be met near the answer, where they are violated as little as "
+        "can be: check that they do not contradict each other, or start elsewhere."
+    )
 
 
 def status_name(status: Any) -> str:

@@ -120,7 +120,7 @@ def _as_floating(leaf: Any, name: str) -> Array:
     return jax.lax.convert_element_type(leaf, jax.dtypes.canonicalize_dtype(dtype))
 
 
-def require_scalar(out: Any) -> None:
+def require_scalar(out: Any, name: str = "fn") -> None:
     """Refuse the output of an objective that is not one real floating-point number."""
     ok = (
         isinstance(out, jax.ShapeDtypeStruct)
@@ -128,7 +128,7 @@ def require_scalar(out: Any) -> None:
         and jnp.issubdtype(out.dtype, jnp.floating)
     )
     if not ok:
-        raise Refusal(f"`fn` must return one real scalar, got {_described(out)}.")
+        raise Refusal(f"`{name}` must return one real scalar, got {_described(out)}.")
 
 
 def require_vector(out: Any) -> None:

@@ -33,6 +33,8 @@ _COUNTED_AS = {
     "batch_hessian": ("hessian",),
     "batch_hvp": ("product",),
     "batch_operator": ("operator",),
+    "coupling_x": ("coupling",),
+    "coupling_y": ("coupling",),
     "mixed": ("product", "product"),
     "upper_product": ("product",),
     "lower_product": ("product",),
@@ -46,7 +48,7 @@ _SCALARS = ("value", "batch_value", "upper_value", "lower_value")
 _LEVELS = ("upper_gradient", "lower_gradient", "upper_product", "lower_product")
 _VECTORS = (
     *("gradient", "residual", "operator", "batch_operator", "apply", "mv", "hvp", "batch_hvp"),
-    *("jvp", "vjp", "mixed", *_LEVELS),
+    *("jvp", "vjp", "mixed", "coupling_x", "coupling_y", *_LEVELS),
 )
 _PAIRS = ("value_and_gradient", "batch_value_and_gradient")
 
@@ -244,9 +246,9 @@ class _Fault(AbstractWrapper):
         return jnp.array(0, jnp.int32)
 
     def __call__(self, name: str, call: Callable[..., Any], *inputs: Any) -> Any:
-        struck = _tick(self.refs) == self.at
         if name in _FREE:
             return call(*inputs)
+        struck = _tick(self.refs) == self.at
         if self.raises:
             sound = eqx.error_if(jnp.array(1.0), struck, f"the oracle `{name}` failed on purpose.")
         else:

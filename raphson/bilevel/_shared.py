@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import lineax as lx
+import numpy as np
 import optax
 import optax.tree as otu
-from jaxtyping import Array, PyTree
+from jax.extend.core import Literal
+from jaxtyping import Array, Bool, Float, PyTree
 
-from ..method import AbstractMethod, iterate
+from ..method import AbstractMethod, finite, iterate
+from ..validate import Refusal
 from .problem import AbstractBilevel
 
 
@@ -26,6 +31,16 @@ def lower_solve(
     return iterate(problem.lower(x, y), method, y, key, rtol=0.0, atol=0.0, max_steps=steps).y
 
 
+class Hypergradient(eqx.Module):
+    """A hypergradient and the linear system behind it."""
+
+    value: PyTree[Array]  # F_x - f_xy v
+    v: PyTree[Array]
+    left: PyTree[Array]  # F_y - f_yy v
+    given: Float[Array, ""]  # |F_y|
+    failed: Bool[Array, ""]  # whether the solver says so or answers with NaN; v is then 0
+
+
 def hypergradient(
     problem: AbstractBilevel,
     x: PyTree[Array],
@@ -33,13 +48,11 @@ def hypergradient(
     solver: lx.AbstractLinearSolver,
     batches: tuple[Any, Any] = (None, None),
     v: PyTree[Array] | None = None,
-) -> tuple[PyTree[Array], PyTree[Array], PyTree[Array]]:
-    """F_x - f_xy v where f_yy v = F_y by a linear solver, from v where it takes a start.
+    damping: Any = 0.0,
+) -> Hypergradient:
+    """F_x - f_xy v where (f_yy + damping) v = F_y by a solver, from v if there is one to start at.
 
     Where y has a set, v is along it only: `AbstractBilevel.reduced` says how.
-
-    Returns:
-        The hypergradient, v, and what the solver left, F_y - f_yy v.
     """
     upper, lower = batches
     F_x, F_y = problem.upper_gradient(x, y, upper)
@@ -47,19 +60,47 @@ def hypergradient(
     tangent = problem.tangent(y, f_y)
     F_y, product = tangent(F_y), problem.reduced(x, y, tangent, lower)
     operator = lx.FunctionLinearOperator(
-        product,
+        lambda v: otu.add_scale(product(v), damping, v),
         jax.eval_shape(lambda: y),
         # As it is at a minimum: what solvers of Lineax check for is the word alone.
         (lx.symmetric_tag, lx.positive_semidefinite_tag),
         closure_convert=False,
     )
     # Called as a plain function, so that the products inside are counted like any other.
-    v, _, _ = solver.compute(solver.init(operator, {}), F_y, {} if v is None else {"y0": v})
+    options = {} if v is None else {"y0": v}
+    v, result, _ = solver.compute(solver.init(operator, options), F_y, options)
+    defined = finite(v)
+    v = jax.tree.map(lambda leaf: jnp.where(defined, leaf, 0), v)
+    failed = ~defined | (result == lx.RESULTS.breakdown)
     if problem.sets[1] is None:
         f_xv, f_yyv = problem.lower_product(x, y, v, lower)
-        return otu.sub(F_x, f_xv), v, otu.sub(F_y, f_yyv)
-    f_xv, _ = problem.lower_product(x, y, tangent(v), lower)
-    return otu.sub(F_x, f_xv), v, otu.sub(F_y, product(v))
+    else:
+        f_xv, f_yyv = problem.lower_product(x, y, tangent(v), lower)[0], product(v)
+    return Hypergradient(otu.sub(F_x, f_xv), v, otu.sub(F_y, f_yyv), otu.norm(F_y), failed)
+
+
+def require_influence(problem: AbstractBilevel, x: PyTree[Array], y: PyTree[Array]) -> None:
+    """Refuse an x that moves neither F nor the lower answer, as far as autodiff can tell."""
+    problem = problem.bare
+    traced = jax.make_jaxpr(
+        lambda x, y: (
+            problem.upper_gradient(x, y, None)[0],
+            problem.lower_product(x, y, y, None)[0],
+        )
+    )(x, y)
+    # A derivative that is 0 whatever the point is made of a literal 0, by itself or spread out.
+    zero = lambda var: isinstance(var, Literal) and not np.any(var.val)
+    spread = {
+        equation.outvars[0]
+        for equation in traced.eqns
+        if equation.primitive.name == "broadcast_in_dim" and zero(equation.invars[0])
+    }
+    if all(zero(var) or var in spread for var in traced.jaxpr.outvars):
+        raise Refusal(
+            "`x` must enter `upper`, or `lower` together with y: F_x and f_yx are 0 everywhere, "
+            "and the hypergradient with them (that of a step size or of another hyperparameter of "
+            "the lower level's method, for one)."
+        )
 
 
 def as_transformation(upper: Any) -> optax.GradientTransformation:
@@ -78,3 +119,11 @@ def descended(
     """The upper unknown after a step of the transformation, in its set, and its new state."""
     updates, state = as_transformation(upper).update(gradient, state, x)
     return problem.project((optax.apply_updates(x, updates), y))[0], state
+
+
+def at_rest(upper: Any, before: PyTree[Array], after: PyTree[Array]) -> Bool[Array, ""]:
+    """Whether a step moved nothing; one of an Optax transformation may still move on."""
+    if isinstance(upper, optax.GradientTransformation):
+        return jnp.array(False)
+    pairs = zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
+    return jnp.all(jnp.array([jnp.array_equal(a, b) for a, b in pairs]))

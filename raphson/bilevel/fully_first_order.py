@@ -28,7 +28,7 @@ POWERS = {
 class FullyFirstOrderState(eqx.Module):
     z: PyTree[Array]  # follows the minimum of f alone
     estimates: PyTree[Array]  # of the gradients by y and by x, where there is momentum
-    before: PyTree[Array]  # x, y and z a step earlier, likewise
+    before: PyTree[Array]  # the points x, y, z of these estimates, likewise
     count: Int[Array, ""]
     key: Array | None
 
@@ -92,26 +92,28 @@ class FullyFirstOrder(AbstractMethod[FullyFirstOrderState]):
 
     def init(self, problem: Any, y: PyTree[Array], key: Array | None) -> FullyFirstOrderState:
         x, y = y
+        z = problem.project((x, y))[1]
         estimates = before = None
         if self.momentum:
-            before = x, y, y
+            before = (x, y, z), (x, y, z)
             estimates = otu.zeros_like(((y, y, y), (x, x, x)))
         key = key if problem.stochastic else None
-        return FullyFirstOrderState(y, estimates, before, jnp.array(0, jnp.int32), key)
+        return FullyFirstOrderState(z, estimates, before, jnp.array(0, jnp.int32), key)
 
     def step(
         self, problem: Any, y: PyTree[Array], state: FullyFirstOrderState
     ) -> tuple[PyTree[Array], FullyFirstOrderState]:
         (x, y), z, key = y, state.z, state.key
-        keys = None
+        last = inner_keys = None
         if key is not None:
-            key, *keys = jax.random.split(key, self.inner_steps + 2)
-            keys = jnp.stack(keys)
+            keys = jax.random.split(key, self.inner_steps + 2)
+            key, last, inner_keys = keys[0], keys[1], keys[2:]
         p, q = POWERS[self.momentum][self.noise or ("both" if problem.stochastic else "none")]
         k = self.offset + state.count.astype(jnp.result_type(*jax.tree.leaves(x)))
-        a, b, m = self.step_size * k**-p, self.lower_step_size * k**-q, k ** (-2 * q)
-        w, m = b / (2 * a), jnp.where(state.count == 0, 1, m)
+        a, b = self.step_size * k**-p, self.lower_step_size * k**-q
+        w, m = b / (2 * a), jnp.where(state.count == 0, 1, k ** (-2 * q))
         by_y, by_x = state.estimates or (None, None)
+        before_y, before_x = state.before or (None, None)
 
         def inner(carry: Any, key: Array | None) -> tuple[Any, None]:
             y, z, estimate, before = carry
@@ -122,14 +124,15 @@ class FullyFirstOrder(AbstractMethod[FullyFirstOrderState]):
             y, z = (problem.project((x, each))[1] for each in (y, z))
             return (y, z, *((estimate, now) if self.momentum else (None, None))), None
 
-        last, inner_keys = (None, None) if keys is None else (keys[0], keys[1:])
-        start = y, z, by_y, state.before
-        (y, z, by_y, _), _ = jax.lax.scan(inner, start, inner_keys, length=self.inner_steps)
+        start = y, z, by_y, before_y
+        (y, z, by_y, before_y), _ = jax.lax.scan(inner, start, inner_keys, self.inner_steps)
 
-        F_x, f_x, f_z = by_x = _estimated(problem, 0, (x, y, z), state.before, by_x, m, last)
+        F_x, f_x, f_z = by_x = _estimated(problem, 0, (x, y, z), before_x, by_x, m, last)
         moved = otu.add_scale(F_x, w, otu.sub(f_x, f_z))
         after = problem.project((otu.add_scale(x, -self.ratio * a, moved), y))[0]
-        estimates, before = ((by_y, by_x), (x, y, z)) if self.momentum else (None, None)
+        estimates = before = None
+        if self.momentum:
+            estimates, before = (by_y, by_x), (before_y, (x, y, z))
         return (after, y), FullyFirstOrderState(z, estimates, before, state.count + 1, key)
 
     def known(self, problem: Any, y: PyTree[Array], state: FullyFirstOrderState) -> Known:

@@ -231,9 +231,9 @@ class Bilevel(AbstractBilevel):
 
     def traced(self, y: Pair) -> Self:
         fns = []
-        for fn in (self.upper, self.lower_fn):
-            traced, out = trace_function(fn, *y, self.args)
-            require_scalar(out)
+        for name, fn in (("upper", self.upper), ("lower", self.lower_fn)):
+            traced, out = trace_function(fn, *y, self.args, name=name)
+            require_scalar(out, name)
             fns.append(traced)
         return eqx.tree_at(lambda p: (p.upper, p.lower_fn), self, tuple(fns))
 
@@ -331,10 +331,11 @@ class BilevelSum(Bilevel):
 
     def traced(self, y: Pair) -> Self:
         fns = []
-        for fn, data in ((self.upper, self.upper_data), (self.lower_fn, self.lower_data)):
+        levels = ("upper", self.upper, self.upper_data), ("lower", self.lower_fn, self.lower_data)
+        for name, fn, data in levels:
             sample = jax.tree.map(lambda leaf: leaf[0], data)
-            traced, out = trace_function(fn, *y, sample, self.args)
-            require_scalar(out)
+            traced, out = trace_function(fn, *y, sample, self.args, name=name)
+            require_scalar(out, name)
             fns.append(traced)
         return eqx.tree_at(lambda p: (p.upper, p.lower_fn), self, tuple(fns))
 

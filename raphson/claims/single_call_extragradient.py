@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax.tree as otu
 from jaxtyping import Array, PyTree
@@ -14,10 +13,8 @@ from jaxtyping import Array, PyTree
 from ..compiled import compiled
 from ..composite import Ball
 from ..method import AbstractMethod, Run, advance, begin
-from ..problem import AbstractProblem
 from ..problems import bilinear, strongly_monotone
-from ..saddle import Extragradient, Saddle
-from ..saddle.problem import AbstractVariational
+from ..saddle import Extragradient, GradientDescentAscent, Saddle
 from ..wrappers import Noisy
 from . import Budget, Paper, Verdict, claim
 from ._history import history
@@ -34,27 +31,6 @@ PAPER = Paper(
         "noisy case, whose constant 6 is quoted from memory, is loose by a factor of about 16."
     ),
 )
-
-
-class GradientDescentAscent(AbstractMethod[tuple[PyTree[Array], Array]]):
-    """Extragradient without its leading point, the control: z+ = z - s F(z)."""
-
-    step_size: Any
-    average: bool = False
-
-    question: ClassVar[type[AbstractProblem]] = AbstractVariational
-
-    def init(self, problem: Any, y: PyTree[Array], key: Array | None) -> tuple[Any, Array]:
-        return y, jnp.array(0)
-
-    def step(self, problem: Any, y: PyTree[Array], state: tuple[Any, Array]) -> tuple[Any, Any]:
-        average, count = state
-        y = jax.tree.map(lambda s, z, d: z - s * d, self.step_size, y, problem.operator(y))
-        average = jax.tree.map(lambda a, z: a + (z - a) / (count + 1), average, y)
-        return y, (average, count + 1)
-
-    def answer(self, problem: Any, y: PyTree[Array], state: tuple[Any, Array]) -> PyTree[Array]:
-        return state[0] if self.average else y
 
 
 @claim(

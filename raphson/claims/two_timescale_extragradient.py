@@ -12,10 +12,9 @@ from jaxtyping import Array, Bool, Float
 from ..compiled import compiled
 from ..probes import local_minimax
 from ..problems import local_minimax as degenerate_saddle
-from ..saddle import Extragradient, Saddle
+from ..saddle import Extragradient, GradientDescentAscent, Saddle
 from . import Budget, Paper, Verdict, claim
 from ._history import history
-from .single_call_extragradient import GradientDescentAscent
 
 PAPER = Paper(
     slug="two-timescale-extragradient",

@@ -7,6 +7,7 @@ from .nonsmooth import (
     Ball as Ball,
     Box as Box,
     Simplex as Simplex,
+    SquaredNorm as SquaredNorm,
 )
 from .problem import Composite as Composite
 from .proximal_gradient import ProximalGradient as ProximalGradient

@@ -181,6 +181,50 @@ class Simplex(AbstractConvexSet):
         return optax.projections.projection_simplex(y, self.total)
 
 
+class SquaredNorm(AbstractNonsmooth):
+    """The strongly convex w/2 |y - c|^2, alone or added to another part.
+
+    Args:
+        weight: w, positive, the modulus of strong convexity.
+        center: c, one number or shaped as the start.
+        part: what it is added to, such as a set; nothing by default.
+
+    Raises:
+        ValueError: if `weight` is not positive, or `part` is not of `raphson.composite`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import raphson as rp
+        >>> rp.composite.SquaredNorm(1.0).prox(jnp.array([2.0, -4.0]), 1.0).tolist()
+        [1.0, -2.0]
+    """
+
+    weight: ArrayLike
+    center: PyTree[ArrayLike] = 0.0
+    part: AbstractNonsmooth | None = None
+
+    def __check_init__(self):
+        in_range(self, "weight", 0)
+        numbers_of(self, "center")
+        if not (self.part is None or isinstance(self.part, AbstractNonsmooth)):
+            raise ValueError(
+                "`part` of SquaredNorm must be of `raphson.composite` or an AbstractNonsmooth of "
+                f"yours, got a {type(self.part).__name__}."
+            )
+
+    def value(self, y: PyTree[Array]) -> Float[Array, ""]:
+        away = otu.sub(y, jax.tree.broadcast(self.center, y))
+        half = self.weight / 2 * otu.norm(away, squared=True)
+        return jnp.asarray(half if self.part is None else half + self.part.value(y))
+
+    def prox(self, y: PyTree[Array], step_size: Any) -> PyTree[Array]:
+        # Both squares together are one, about a point between y and the center.
+        drawn = step_size * self.weight
+        center = jax.tree.broadcast(self.center, y)
+        between = jax.tree.map(lambda y, c: (y + drawn * c) / (1 + drawn), y, center)
+        return between if self.part is None else self.part.prox(between, step_size / (1 + drawn))
+
+
 class RescaledNonsmooth(AbstractNonsmooth):
     """`value_scale * h(y_scale * y)`, in other units that all unknowns share."""
 

@@ -1,6 +1,8 @@
 """Systems of linear equations: find y where A y = b."""
 
 from .cheb_cb import ChebCB as ChebCB
+from .neumann import Neumann as Neumann
+from .nystrom import Nystrom as Nystrom
 from .problem import LinearSystem as LinearSystem
 from .sor import SOR as SOR, SSOR as SSOR
 from .symmetric_polynomials import symmetric_polynomial as symmetric_polynomial

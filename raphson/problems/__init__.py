@@ -12,6 +12,14 @@ from functools import partial
 from typing import Any
 
 from ..problem import AbstractProblem
+from .bilevels import (
+    constrained_svm as constrained_svm,
+    few_shot_digits as few_shot_digits,
+    hyper_cleaning as hyper_cleaning,
+    hyper_representation as hyper_representation,
+    weight_decay as weight_decay,
+)
+from .blocks import shared_center as shared_center
 from .bounds import first_order_lower_bound as first_order_lower_bound
 from .composites import ball_quadratic as ball_quadratic, lasso as lasso
 from .compressor import compressor_match as compressor_match
@@ -39,10 +47,24 @@ from .functional_equation import (
     paradise_fish as paradise_fish,
     paradise_fish_fit as paradise_fish_fit,
 )
+from .games import (
+    adversarial_training as adversarial_training,
+    digits_gan as digits_gan,
+    distributionally_robust_logistic as distributionally_robust_logistic,
+    markov_game as markov_game,
+    matrix_game as matrix_game,
+    robust_least_squares as robust_least_squares,
+)
+from .levels import (
+    darts_scalar as darts_scalar,
+    non_singleton as non_singleton,
+    ridge_penalty as ridge_penalty,
+)
 from .light_curves import (
     eclipsing_binary as eclipsing_binary,
     eclipsing_binary_nav as eclipsing_binary_nav,
 )
+from .monotone import cocoercive_sum as cocoercive_sum, monotone_sum as monotone_sum
 from .nonconvex import (
     hard_nonconvex_chain as hard_nonconvex_chain,
     hard_stochastic_chain as hard_stochastic_chain,
@@ -56,11 +78,13 @@ from .portfolio import (
     risk_parity as risk_parity,
     risk_parity_equations as risk_parity_equations,
 )
+from .primal_dual import least_squares_saddle as least_squares_saddle
 from .saddles import (
     bilinear as bilinear,
     local_minimax as local_minimax,
     strongly_monotone as strongly_monotone,
 )
+from .sources import data_reweighting as data_reweighting
 from .systems import (
     brown_almost_linear as brown_almost_linear,
     circle_and_hyperbola as circle_and_hyperbola,
@@ -80,6 +104,12 @@ from .training import (
     convolution as convolution,
     language as language,
     poisson_network as poisson_network,
+)
+from .valleys import (
+    coupled_levels as coupled_levels,
+    flat_valley as flat_valley,
+    jumping_minimum as jumping_minimum,
+    quartic_levels as quartic_levels,
 )
 
 _CUTEST = "cutest/"
@@ -159,6 +189,31 @@ _GROUPS: dict[str, dict[str, Callable[..., AbstractProblem]]] = {
         "saddle/bilinear": bilinear,
         "saddle/strongly_monotone": strongly_monotone,
         "saddle/local_minimax": local_minimax,
+        "saddle/cocoercive_sum": cocoercive_sum,
+        "saddle/monotone_sum": monotone_sum,
+        "saddle/least_squares": least_squares_saddle,
+        "saddle/matrix_game": matrix_game,
+        "saddle/markov_game": markov_game,
+        "saddle/robust_least_squares": robust_least_squares,
+        "saddle/distributionally_robust": distributionally_robust_logistic,
+        "saddle/digits_gan": digits_gan,
+        "saddle/adversarial_training": adversarial_training,
+    },
+    "bilevel": {
+        "bilevel/ridge": ridge_penalty,
+        "bilevel/non_singleton": non_singleton,
+        "bilevel/darts": darts_scalar,
+        "bilevel/shared_center": shared_center,
+        "bilevel/hyper_cleaning": hyper_cleaning,
+        "bilevel/weight_decay": weight_decay,
+        "bilevel/hyper_representation": hyper_representation,
+        "bilevel/constrained_svm": constrained_svm,
+        "bilevel/few_shot_digits": few_shot_digits,
+        "bilevel/data_reweighting": data_reweighting,
+        "bilevel/quartic": quartic_levels,
+        "bilevel/coupled": coupled_levels,
+        "bilevel/flat_valley": flat_valley,
+        "bilevel/jumping_minimum": jumping_minimum,
     },
 }
 
@@ -215,8 +270,8 @@ def names(set: str | None = None) -> list[str]:
         ValueError: if there is no such set.
 
     Example:
-        >>> names("saddle")
-        ['saddle/bilinear', 'saddle/strongly_monotone', 'saddle/local_minimax']
+        >>> names("composite")
+        ['composite/lasso', 'composite/ball']
     """
     by_set = sets()
     if set is None:
@@ -232,10 +287,10 @@ def sets() -> dict[str, list[str]]:
     `"main"` is the race without arguments; `"data"`, real data; `"generators"`, minimization with
     known constants, and `"composite"`, the same with a part that is not smooth; `"systems"`,
     nonlinear systems, `"bounded_systems"`, those within bounds, and `"linear"`, linear ones;
-    `"saddle"`, saddles; `"training"`, small real models to train on batches; `"applications"`,
-    models of other fields; `"cutest-unconstrained"`, `"cutest-small"` (of these, up to 100
-    unknowns), `"cutest-equations"` and `"cutest-bounded-equations"`, what of CUTEst can be stated
-    so far.
+    `"saddle"`, saddles, and `"bilevel"`, two levels; `"training"`, small real models to train on
+    batches; `"applications"`, models of other fields; `"cutest-unconstrained"`, `"cutest-small"`
+    (of these, up to 100 unknowns), `"cutest-equations"` and `"cutest-bounded-equations"`, what of
+    CUTEst can be stated so far.
 
     Example:
         >>> len(sets()["main"])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import difflib
+import functools
 import hashlib
 import inspect
 import sys
@@ -12,6 +15,7 @@ from importlib import metadata
 from typing import Any, ClassVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array
@@ -22,6 +26,18 @@ from ..lifts import OptaxMethod, as_method
 from ..method import AbstractMethod
 from ..problem import AbstractProblem, Known
 from .peers import PEERS, RATE
+
+# Families whose methods take a step size that no theory gives: it is tuned, and is named so.
+TUNED = {"saddle": ("step_size",), "bilevel": ("upper", "step_size")}
+RATE_OF_VARIANTS = 0.1
+# What races under a name of its own beside the method with its defaults.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "Extragradient.past": {"variant": "past"},
+    "Extragradient.reflected": {"variant": "reflected"},
+    "Extragradient.optimistic": {"variant": "optimistic"},
+    "CompetitiveGradient.optimistic": {"optimistic": True},
+    "AcceleratedPrimalDual.linearized": {"accelerated": False},
+}
 
 
 @dataclass(frozen=True)
@@ -37,6 +53,7 @@ class Entrant:
         usual: whether it races where no methods are named.
         version: what its results depend on: the text of its own file, or its library's version.
         rate: the learning rate that it races with where none is tuned; None if it has none.
+        rated: the hyperparameter that this is, of a method of ours.
     """
 
     name: str
@@ -47,16 +64,29 @@ class Entrant:
     usual: bool
     version: str
     rate: float | None = None
+    rated: str | None = None
 
     def method(self, rate: float | None = None) -> AbstractMethod:
         """The method, ready to run, at its own learning rate if none is given."""
         if self.rate is None:
             return as_method(self.make())
-        return Rated(self.make, jnp.asarray(self.rate if rate is None else rate))
+        rate = self.rate if rate is None else rate
+        if self.rated is not None:
+            return self.make(**{self.rated: rate})
+        return Rated(self.make, jnp.asarray(rate))
 
     def answers(self, problem: AbstractProblem) -> bool:
         """Whether it can be raced on a problem."""
-        return isinstance(problem, self.method().question)
+        method = self.method()
+        if not isinstance(problem, method.question):
+            return False
+        if self.family in TUNED:
+            # What suits their question may be refused still: sets, or batches, or a pair of steps.
+            with contextlib.suppress(ValueError):
+                eqx.filter_eval_shape(method.init, problem, problem.y0, jax.random.key(0))
+                return True
+            return False
+        return True
 
     def draws(self, problem: AbstractProblem) -> bool:
         """Whether its run on a problem depends on the seed."""
@@ -93,6 +123,12 @@ def entrants() -> dict[str, Entrant]:
     ours = [
         _ours(name, family, make) for family in FAMILIES for name, make in methods(family).items()
     ]
+    by_name = {entrant.name: entrant for entrant in ours}
+    ours += [
+        _variant(name, by_name[method], options)
+        for name, options in VARIANTS.items()
+        if (method := name.split(".")[0]) in by_name
+    ]
     ours += [
         _ours(name, "train", make, RATE)
         for name, make in vars(train).items()
@@ -122,10 +158,26 @@ def entrant(name: str) -> Entrant:
 
 
 def _ours(name: str, family: str, make: Callable[..., Any], rate: float | None = None) -> Entrant:
+    rated = None
+    if family in TUNED:
+        # A step size whose default is None the method finds by itself.
+        defaults = {f.name: f.default for f in dataclasses.fields(make)}
+        rated = next((f for f in TUNED[family] if isinstance(defaults.get(f), float)), None)
+        rate = defaults[rated] if rated else None
     source = inspect.getsource(sys.modules[make.__module__])
     fingerprint = hashlib.sha256(source.encode()).hexdigest()[:12]
     summary = _with_rate(_first_line(make), rate)
-    return Entrant(name, family, summary, make, True, True, fingerprint, rate)
+    return Entrant(name, family, summary, make, True, True, fingerprint, rate, rated)
+
+
+def _variant(name: str, of: Entrant, options: dict[str, Any]) -> Entrant:
+    """A method with other settings; no variant finds its step size by itself."""
+    fields = {f.name for f in dataclasses.fields(of.make)}
+    rated = next((f for f in TUNED[of.family] if f in fields), None)
+    rate = (of.rate or RATE_OF_VARIANTS) if rated else None
+    make = functools.partial(of.make, **options)
+    summary = _with_rate(f"{_first_line(of.make)}; {name.split('.')[1]}", rate)
+    return dataclasses.replace(of, name=name, summary=summary, make=make, rate=rate, rated=rated)
 
 
 def _theirs(name: str) -> Entrant:

@@ -3,6 +3,9 @@ const race = JSON.parse(document.getElementById("race").textContent);
 const view = { x: "calls", y: "residual", problem: 0, hidden: new Set() };
 const UNITS = { calls: "oracle calls", seconds: "seconds", steps: "steps" };
 const MEASURES = { residual: "residual", gap: "value − best", held_out: "loss held out" };
+const NAMES = { gap: "duality gap", held_out_error: "error held out", attacked_error: "error under attack" };
+const named = (name, problem) =>
+  problem.more.includes(name) ? NAMES[name] ?? name.replaceAll("_", " ") : MEASURES[name];
 const SHORT = {
   max_steps: "steps", time_limit: "time", stalled: "short", precise: "✓", error: "error",
   nonfinite: "NaN", nonfinite_start: "NaN", unbounded: "−∞", interrupted: "cut",
@@ -75,7 +78,7 @@ function trace(method, x, y, more) {
   };
 }
 const measureOf = problem =>
-  problem.heldOut && view.y === "held_out" ? "held_out" :
+  problem.heldOut && view.y === "held_out" || problem.more.includes(view.y) ? view.y :
   problem.sampled || problem.best === null ? (problem.sampled ? "gap" : "residual") : view.y;
 /* Ticks at whole powers of ten, at most `count` of them; Plotly's own on a short axis. */
 function decades(low, high, count) {
@@ -103,7 +106,7 @@ function convergence(index, large) {
       const seed = runs.some(r => r.method === method && r.seed > 0) ? `, seed ${run.seed}` : "";
       traces.push(trace(method, xs, ys, {
         hovertemplate: `<b>${race.methods[method].name}</b>${seed}<br>%{x:.4g} ${UNITS[view.x]}` +
-          `<br>${MEASURES[measure]} %{y:.3g}<extra></extra>`,
+          `<br>${named(measure, problem)} %{y:.3g}<extra></extra>`,
       }));
     }
   }
@@ -132,7 +135,7 @@ function convergence(index, large) {
   const yaxis = { ...decades(bottom, top, large ? 8 : 4), range };
   if (large) {
     xaxis.title = { text: UNITS[view.x] };
-    yaxis.title = { text: MEASURES[measure] };
+    yaxis.title = { text: named(measure, problem) };
     return [traces, layout({ shapes, annotations, xaxis, yaxis })];
   }
   const font = { family: paint("--sans"), size: 10.5, color: paint("--soft") };
@@ -239,6 +242,7 @@ function grid() {
   element("problem").onchange = event => choose(Number(event.target.value));
   element("convergence-note").textContent =
     "Norm of the optimality residual, which for an objective is its gradient, against the tolerance (dotted). " +
+    (race.problems.some(problem => problem.more.length) ? "Measures that a problem has of its own are shown where it has them. " : "") +
     "Where the objective is sampled, its full value above the best known, against the target. Dashed, against calls: " +
     "the gap that no method of gradients can promise to get below on functions with the constants of this one. Hover a name above to follow one method.";
 }
@@ -344,7 +348,7 @@ const columns = [
   { title: "Seed", get: run => run.seed },
   { title: "", text: true, get: run => (run.solved ? "✓" : "✗"), style: run => (run.solved ? "good" : "bad") },
   { title: "Status", text: true, get: run => run.error || run.status, style: run => "reason" + (run.error ? " bad" : ""), tip: run => run.error || race.statuses[run.status] },
-  ...(race.ranks.length ? [{ title: "Rate", get: run => run.rate ?? null }] : []),
+  ...(race.runs.some(run => run.rate) ? [{ title: "Rate", get: run => run.rate ?? null }] : []),
   { title: "Residual", get: run => run.residual ?? null },
   { title: "Tolerance", get: run => run.tolerance ?? null },
   { title: "Value", get: run => run.value ?? null, show: run => number(run.value, 7) },
@@ -403,6 +407,8 @@ function colophon() {
     ["Profiles", `The performance profile is about certificates. The data profile asks for a value within ${percent(race.targets.exact)} of the way ` +
       "from the start to the least known, of the problem's facts or of all runs; its budget is not divided by n + 1, for with derivatives the cost of a step does not grow with n. " +
       "A method that was not raced on a problem has not solved it. Who takes part changes the curves."],
+    ...(!race.ranks.length && race.runs.some(run => run.rate) ? [["Step sizes", "A method whose step size no theory gives raced at the one that, of nine in half decades from 1e-4 to 1, " +
+      "did best in a shorter trial with a seed of its own, on each problem anew: it solved the problem in the fewest steps, or else ended with the least residual."]] : []),
     ...(race.ranks.length ? [["Learning rates", "Each optimizer raced at the rate that, of nine in half decades from 1e-4 to 1, " +
       "ended with the least loss over all data in a trial with a seed of its own, on each problem anew. Ranks are of the median over seeds at the end of the run; " +
       "their intervals hold 90 % of the mean ranks where problems, and seeds within them, are drawn anew. Where intervals overlap, no winner is claimed."]] : []),
@@ -421,8 +427,12 @@ legend();
 control("x", UNITS);
 const measures = Object.keys(MEASURES).filter(name =>
   race.problems.some(problem => ({ residual: !problem.sampled, gap: problem.best !== null, held_out: problem.heldOut })[name]));
-if (!measures.includes(view.y)) view.y = measures[0];
-if (measures.length > 1) control("y", Object.fromEntries(measures.map(name => [name, MEASURES[name]])));
+const own = new Map(race.problems.flatMap(problem => problem.more.map(name => [name, named(name, problem)])));
+const choices = [...measures.map(name => [name, MEASURES[name]]), ...[...own].filter(([name]) => !measures.includes(name))];
+if (!choices.some(([name]) => name === view.y)) view.y = choices[0][0];
+if (choices.length > 1) control("y", Object.fromEntries(choices));
+// Where no problem has an objective there is no value to come near to.
+element("data").parentElement.hidden = race.problems.every(problem => problem.best === null);
 grid();
 plots();
 matrix();

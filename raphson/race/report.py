@@ -20,6 +20,9 @@ from .standings import TARGET, TARGET_SAMPLED, Record, Standings
 
 _PARTS = Path(__file__).parent
 
+# Of a history, what the page has a place for; all else are measures of the problem's own.
+_SHOWN = ("steps", "calls", "seconds", "residual", "value", "held_out", "distance")
+
 
 def write_report(records: list[Record], path: Path) -> Path:
     """Write the report of a race.
@@ -103,6 +106,7 @@ def _problem(standings: Standings, name: str) -> dict[str, Any]:
         "question": done[0]["question"] if done else "",
         "sampled": aim.sampled,
         "heldOut": any("held_out" in r["history"] for r in done),
+        "more": sorted({measure for r in done for measure in _own(standings, r)}),
         "best": aim.best,
         "targetGap": _rounded(aim.gap),
         "target": aim.target,
@@ -153,8 +157,16 @@ def _run(standings: Standings, record: Record, methods: list[str]) -> dict[str, 
             "residual": [_rounded(residual) for residual in history["residual"]],
             "gap": [_rounded(gap) for gap in gaps],
             "held_out": [_rounded(loss) for loss in history.get("held_out", [])],
+            **{name: [_rounded(x) for x in history[name]] for name in _own(standings, record)},
         },
     }
+
+
+def _own(standings: Standings, record: Record) -> list[str]:
+    """The measures of a problem that others do not have, such as a duality gap."""
+    # Of an objective the gap is that to its optimum, which the page finds from the values.
+    shown = (*_SHOWN, "gap") if standings.aims[record["problem"]].best is not None else _SHOWN
+    return [name for name in record["history"] if name not in shown]
 
 
 def _ratios(standings: Standings, methods: list[str]) -> dict[str, list[list[float | None]]]:

@@ -165,6 +165,8 @@ def _record(case: Case) -> dict[str, Any]:
         size=size,
         dtype=str(np.result_type(*jax.tree.leaves(problem.y0))),
         stochastic=bool(getattr(problem, "stochastic", False)),
+        # Of other questions a value is no measure of progress.
+        valued=jax.eval_shape(lambda: problem.minimized(problem.y0)) is not None,
         optimum=_number(problem.facts.optimum),
         constants=_constants(problem),
         residual=_number(certificate.residual),

@@ -3,7 +3,8 @@
 A run has solved its problem if the certificate of its answer says so; its cost is that of the first
 look at which the residual met the tolerance, whenever the method itself cared to stop. Where the
 objective is sampled, no method can certify its answer: there a run has solved the problem once the
-full objective reached a target between its value at the start and the least value known.
+full objective reached a target between its value at the start and the least value known. A question
+without an objective, such as a saddle or two levels, is judged by its certificate even so.
 """
 
 from __future__ import annotations
@@ -114,8 +115,9 @@ class Standings:
         values = [v for r in records for v in r["history"].get("value", ()) if v is not None]
         sampled = any(r["stochastic"] for r in records)
         unbounded = any(r["status"] == "unbounded" for r in records)
-        # The value of a saddle is no measure of progress.
-        if not values or unbounded or any(r["question"] == "Saddle" for r in records):
+        if not self._valued(problem):
+            return Aim(False)
+        if not values or unbounded:
             return Aim(sampled)
         best = min([*values, *(r["optimum"] for r in records if r["optimum"] is not None)])
         starts = [r["history"]["value"][0] for r in records]
@@ -124,6 +126,10 @@ class Standings:
             return Aim(sampled)
         part = TARGET_SAMPLED if sampled else TARGET
         return Aim(sampled, best, part * (max(starts) - best))
+
+    def _valued(self, problem: str) -> bool:
+        """Whether a least value is asked for."""
+        return all(valued(r) for (p, _), rs in self.runs.items() if p == problem for r in rs)
 
     def solved(self, record: Record) -> bool:
         """Whether a run solved its problem."""
@@ -201,7 +207,11 @@ class Standings:
         interval holds 90 % of the means where problems, and seeds within them, are drawn anew. Who
         was not raced on every problem, or ended nowhere, has the last rank there.
         """
-        tuned = {pair for pair, rs in self.runs.items() if any(r.get("rate") for r in rs)}
+        tuned = {
+            (p, m)
+            for (p, m), rs in self.runs.items()
+            if any(r.get("rate") for r in rs) and self._valued(p)
+        }
         methods = [m for m in self.methods if any((p, m) in tuned for p in self.problems)]
         problems = [p for p in self.problems if any((p, m) in tuned for m in methods)]
         if len(methods) < 2:
@@ -282,6 +292,11 @@ def end(record: Record, measure: str) -> float:
     """A measure at the end of a run; infinite where there is none, or it was lost."""
     value = record.get("history", {}).get(measure, [None])[-1]
     return math.inf if value is None or record["status"] == "nonfinite" else value
+
+
+def valued(record: Record) -> bool:
+    """Whether what the question asks for is a least value; a run that died does not tell."""
+    return record.get("valued", True)
 
 
 def _paces(records: list[Record]) -> list[float]:

@@ -4,7 +4,8 @@ Korpelevich (1976), The Extragradient Method for Finding Saddle Points and Other
 Popov (1980), A Modification of the Arrow-Hurwicz Method for Search of Saddle Points;
 Hsieh, Iutzeler, Malick, Mertikopoulos (2019), On the Convergence of Single-Call Stochastic
 Extra-Gradient Methods; Chae, Kim, Kim (2024), Two-Timescale Extragradient for Finding Local Minimax
-Points.
+Points; Gorbunov, Danilova, Dobre, Dvurechensky, Gasnikov, Gidel (2022), Clipped Stochastic Methods
+for Variational Inequalities with Heavy-Tailed Noise.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax.tree as otu
-from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PyTree
 
 from ..method import AbstractMethod
 from ..problem import AbstractProblem, Known
-from ..validate import in_range, one_of, require_number
-from .problem import AbstractVariational, Saddle
+from ..validate import one_of, require_number
+from ._shared import asked, clipped, moved, require_players, require_positive, scheduled
+from .problem import AbstractVariational
 
 # Step size times the Lipschitz constant: just below the limits 1, 1/2, sqrt(2) - 1 and 1/2.
 SAFE = {"extragradient": 0.9, "past": 0.45, "reflected": 0.4, "optimistic": 0.45}
@@ -34,10 +35,11 @@ GROWTH = 1.1
 
 class ExtragradientState(eqx.Module):
     base: PyTree[Array]  # X_t
-    operator: PyTree[Array]  # F at the iterate
+    operator: PyTree[Array] | None  # F at the iterate; not held where two calls are sampled
     average: PyTree[Array] | None  # of the leading points
     step_size: Float[Array, ""]  # the last that backtracking accepted
     count: Int[Array, ""]
+    key: Array | None
 
 
 class Extragradient(AbstractMethod[ExtragradientState]):
@@ -56,19 +58,29 @@ class Extragradient(AbstractMethod[ExtragradientState]):
     reflected Z may lie outside the set, but by no more than its residual. Without a set, past and
     optimistic are one method, known as optimistic gradient descent ascent.
 
+    On a sampled problem each call is answered on a batch. There noise may be heavy-tailed: then
+    `clip` keeps single answers from throwing the iterate far off, whatever their length.
+
     Args:
         step_size: s, positive, below 1 / L where F is L-Lipschitz, 0.5 / L for past and optimistic,
             0.41 / L for reflected. A pair is one step for each player, on a set for each player:
             `(eta / tau, eta)` is the two-timescale method. A function of the step count from 0,
             such as an Optax schedule, suits noise. By default found at each step by backtracking:
-            extragradient only.
+            extragradient only, and not where the problem is sampled.
         variant: "extragradient", "past", "reflected" or "optimistic".
         average: whether to answer the mean of the leading points, which converges at the rate
             O(1 / t) wherever F is monotone. F is not known there: such a run ends at `max_steps`.
+        clip: the length, positive, to which each answer of F is scaled where it is longer, or a
+            function of the step count; by default none is. Too short a length slows the run, and
+            biases it where the noise is not symmetric.
+        shared_sample: whether both calls of a two-call step are answered on one batch. On batches
+            of their own, as in the papers on noise, they may diverge at a constant step where F is
+            monotone, but not strongly.
 
     Raises:
-        ValueError: if a hyperparameter is outside its range, or a single-call form has no step
-            size, or the steps are a pair and the problem is not one of two players.
+        ValueError: if a hyperparameter is outside its range, or a single-call form or a sampled
+            problem has no step size, or the steps are a pair and the problem is not one of two
+            players.
 
     Example:
         >>> import jax.numpy as jnp
@@ -83,8 +95,11 @@ class Extragradient(AbstractMethod[ExtragradientState]):
     step_size: float | tuple[float, float] | Callable[[Array], Any] | None = None
     variant: str = eqx.field(static=True, default="extragradient")
     average: bool = eqx.field(static=True, default=False)
+    clip: float | Callable[[Array], Any] | None = None
+    shared_sample: bool = eqx.field(static=True, default=True)
 
     question: ClassVar[type[AbstractProblem]] = AbstractVariational
+    samples: ClassVar[bool] = True
 
     @classmethod
     def from_lipschitz(
@@ -115,83 +130,88 @@ class Extragradient(AbstractMethod[ExtragradientState]):
                 "None; for an L-Lipschitz operator 0.45 / L is safe for past and optimistic, "
                 "0.4 / L for reflected."
             )
-        if isinstance(self.step_size, tuple) and len(self.step_size) != 2:
-            raise ValueError(
-                "`step_size` of Extragradient must be one number or a pair, for x and for y, got "
-                f"{self.step_size!r}."
-            )
-        unknown = any(isinstance(s, Tracer) for s in jax.tree.leaves(self.step_size))
-        if not (self.step_size is None or callable(self.step_size) or unknown):
-            in_range(self, "step_size", 0)
+        if self.step_size is not None:
+            require_positive(self, "step_size", pair=True, schedule=True)
+        if self.clip is not None:
+            require_positive(self, "clip", schedule=True)
 
     def init(self, problem: Any, y: PyTree[Array], key: Array | None) -> ExtragradientState:
-        if isinstance(self.step_size, tuple) and not isinstance(problem, Saddle):
+        require_players(self, problem)
+        if self.step_size is None and problem.stochastic:
             raise ValueError(
-                "`step_size` of Extragradient may be a pair only for a Saddle, whose iterate is "
-                f"the pair of players, got a {type(problem).__name__}."
+                "`step_size` of Extragradient must be given where the problem is sampled, got "
+                "None: backtracking needs answers without noise."
             )
+        key, now = (None, None) if key is None else jax.random.split(key)
         dtype = jnp.result_type(*jax.tree.leaves(y))
         return ExtragradientState(
             base=y,
-            operator=problem.operator(y),
+            operator=None if self._asks_anew(problem) else asked(problem, y, problem.sample(now)),
             average=y if self.average else None,
             step_size=jnp.ones((), dtype),
             count=jnp.array(0, jnp.int32),
+            key=key,
         )
 
     def step(
         self, problem: Any, y: PyTree[Array], state: ExtragradientState
     ) -> tuple[PyTree[Array], ExtragradientState]:
-        X, V = state.base, state.operator
         # 1 / (t + 1) of an int32 would come in single precision.
         t = state.count.astype(jnp.result_type(*jax.tree.leaves(y)))
-        s: Any = self.step_size(t) if callable(self.step_size) else self.step_size
+        s, clip = scheduled(self.step_size, t), scheduled(self.clip, t)
+        key, *keys = (None,) * 3 if state.key is None else jax.random.split(state.key, 3)
+        X, V, batch = state.base, state.operator, problem.sample(keys[0])
+        if self._asks_anew(problem):
+            V = asked(problem, X, batch)
+            batch = batch if self.shared_sample else problem.sample(keys[1])
+        V = clipped(V, clip)
+
         if self.variant == "reflected":
             # The iterate is Z already, and V its operator: step, then reflect for the next.
-            base = problem.resolvent(_moved(X, s, V), s)
+            base = problem.resolvent(moved(X, s, V), s)
             Z = otu.sub(otu.scale(2, base), X)
-            W = problem.operator(Z)
+            W = asked(problem, Z, batch)
         else:
             if s is None:
-                s, Z, W = _backtracked(problem, X, V, GROWTH * state.step_size)
+                s, Z, W = _backtracked(problem, X, V, GROWTH * state.step_size, clip)
             else:
-                Z = problem.resolvent(_moved(X, s, V), s)
-                W = problem.operator(Z)
+                Z = problem.resolvent(moved(X, s, V), s)
+                W = asked(problem, Z, batch)
             if self.variant == "optimistic":
-                base = _moved(Z, s, otu.sub(W, V))
+                base = moved(Z, s, otu.sub(clipped(W, clip), V))
             else:
-                base = problem.resolvent(_moved(X, s, W), s)
+                base = problem.resolvent(moved(X, s, clipped(W, clip)), s)
 
         y, operator = Z, W
         if self.variant == "extragradient":
-            y, operator = base, problem.operator(base)
+            y = base
+            operator = None if self._asks_anew(problem) else problem.operator(base)
         average, count = state.average, state.count + 1
         if self.average:
             average = jax.tree.map(lambda a, z: a + (z - a) / count, average, Z)
         accepted = s if self.step_size is None else state.step_size
-        return y, ExtragradientState(base, operator, average, accepted, count)
+        return y, ExtragradientState(base, operator, average, accepted, count, key)
 
     def known(self, problem: Any, y: PyTree[Array], state: ExtragradientState) -> Known:
         # Free of calls: F is held at the iterate, though not at the average of leading points.
-        if self.average:
+        if self.average or problem.stochastic:
             return Known()
         return Known(residual=problem.natural_residual(y, state.operator))
 
     def answer(self, problem: Any, y: PyTree[Array], state: ExtragradientState) -> PyTree[Array]:
         return state.average if self.average else y
 
-
-def _moved(z: PyTree[Array], step_size: Any, direction: PyTree[Array]) -> PyTree[Array]:
-    """z - s d, with one step size s for all of z or one for each player."""
-
-    def along(s: Any, z: PyTree[Array], d: PyTree[Array]) -> PyTree[Array]:
-        return jax.tree.map(lambda z, d: z - jnp.asarray(s, z.dtype) * d, z, d)
-
-    return jax.tree.map(along, step_size, z, direction)
+    def _asks_anew(self, problem: Any) -> bool:
+        """Whether F at the base point is asked again, on the batch of the step."""
+        return problem.stochastic and self.variant == "extragradient"
 
 
 def _backtracked(
-    problem: Any, z: PyTree[Array], operator: PyTree[Array], step_size: Float[Array, ""]
+    problem: Any,
+    z: PyTree[Array],
+    operator: PyTree[Array],
+    step_size: Float[Array, ""],
+    clip: Any,
 ) -> tuple[Float[Array, ""], PyTree[Array], PyTree[Array]]:
     """A step size s with s |F(Z) - F(z)| <= 0.9 |Z - z|, its leading point Z, and F(Z).
 
@@ -202,8 +222,8 @@ def _backtracked(
     rounding = 4 * jnp.finfo(norm.dtype).eps * norm
 
     def tried(step_size: Array) -> tuple[Array, PyTree[Array], PyTree[Array]]:
-        ahead = problem.resolvent(_moved(z, step_size, operator), step_size)
-        return step_size, ahead, problem.operator(ahead)
+        ahead = problem.resolvent(moved(z, step_size, operator), step_size)
+        return step_size, ahead, clipped(problem.operator(ahead), clip)
 
     def rejected(trial: tuple[Array, PyTree[Array], PyTree[Array]]) -> Array:
         step_size, ahead, operator_ahead = trial

@@ -10,9 +10,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax.tree as otu
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ..composite import AbstractNonsmooth
+from ..composite.nonsmooth import RescaledNonsmooth
 from ..problem import AbstractProblem, Facts, as_data, drawn, oracle, trace_function
 from ..validate import as_function, as_metrics, as_start, require_like, require_scalar, whole_number
 
@@ -37,6 +39,11 @@ class AbstractVariational(AbstractProblem):
     @abc.abstractmethod
     def smooth(self) -> bool:
         """Whether there is no G."""
+
+    @property
+    def two_players(self) -> bool:
+        """Whether the unknown is a pair (x, y), with a resolvent for each."""
+        return False
 
     @property
     def stochastic(self) -> bool:
@@ -147,16 +154,11 @@ class VariationalInequality(AbstractVariational):
         return eqx.tree_at(lambda p: p.fn, self, fn)
 
     def rescaled(self, y_scale: PyTree[Array], value_scale: ArrayLike) -> Self:
-        if self.nonsmooth is not None:
-            raise ValueError(
-                "a `VariationalInequality` with a `nonsmooth` part cannot be scaled: its metric "
-                "would change."
-            )
-
         def scaled(z: Any, args: Any) -> Any:
             return otu.scale(value_scale, otu.mul(y_scale, self.fn(otu.mul(y_scale, z), args)))
 
-        return type(self)(scaled, self.y0, self.args)
+        part = _scaled_part(self.nonsmooth, y_scale, value_scale)
+        return type(self)(scaled, self.y0, self.args, nonsmooth=part)
 
 
 class VariationalSum(VariationalInequality):
@@ -297,9 +299,13 @@ class Saddle(AbstractVariational):
     ):
         self.fn, self.args = as_function(fn), args
         self.y0 = (as_start(x, "x"), as_start(y, "y"))
-        self.nonsmooth = _as_pair(nonsmooth, self.y0)
+        self.nonsmooth = as_parts(nonsmooth, self.y0)
         self.metrics = as_metrics(metrics)
         self.oracles, self.facts, self.wrappers = oracles, facts or Facts(), ()
+
+    @property
+    def two_players(self) -> bool:
+        return True
 
     @oracle
     def value(self, z: tuple[PyTree[Array], PyTree[Array]]) -> Float[Array, ""]:
@@ -346,16 +352,18 @@ class Saddle(AbstractVariational):
         return eqx.tree_at(lambda p: p.fn, self, fn)
 
     def rescaled(self, y_scale: PyTree[Array], value_scale: ArrayLike) -> Self:
-        if not self.smooth:
-            raise ValueError(
-                "a `Saddle` with `nonsmooth` parts cannot be scaled: their metric would change."
-            )
+        parts = self._scaled_parts(y_scale, value_scale)
         x_scale, y_scale = y_scale
 
         def scaled(x: Any, y: Any, args: Any) -> Any:
             return value_scale * self.fn(otu.mul(x_scale, x), otu.mul(y_scale, y), args)
 
-        return type(self)(scaled, *self.y0, self.args)
+        return type(self)(scaled, *self.y0, self.args, nonsmooth=parts)
+
+    def _scaled_parts(self, y_scale: PyTree[Array], value_scale: ArrayLike) -> tuple[Any, Any]:
+        """The nonsmooth parts in other units, one unit for each player."""
+        x, y = map(_scaled_part, self.nonsmooth, y_scale, (value_scale, value_scale))
+        return x, y
 
 
 class SaddleSum(Saddle):
@@ -408,7 +416,7 @@ class SaddleSum(Saddle):
         self.fn, self.args, self.data = as_function(fn), args, as_data(data)
         self.y0 = (as_start(x, "x"), as_start(y, "y"))
         self.batch_size = None if batch_size is None else whole_number(batch_size, "batch_size", 1)
-        self.nonsmooth = _as_pair(nonsmooth, self.y0)
+        self.nonsmooth = as_parts(nonsmooth, self.y0)
         self.metrics = as_metrics(metrics)
         self.oracles, self.facts, self.wrappers = oracles, facts or Facts(), ()
 
@@ -465,6 +473,18 @@ def _prox(part: AbstractNonsmooth | None, z: PyTree[Array], step_size: Any) -> P
     return jax.tree.map(lambda x, z: jnp.asarray(x, z.dtype), part.prox(z, step_size), z)
 
 
+def _scaled_part(part: Any, y_scale: PyTree[Array], value_scale: ArrayLike) -> Any:
+    if part is None:
+        return None
+    scales = ravel_pytree(y_scale)[0]
+    if jnp.any(scales != scales[0]):
+        raise ValueError(
+            "`y_scale` of a player with a `nonsmooth` part must be one number: others change the "
+            "metric of its prox."
+        )
+    return RescaledNonsmooth(part, scales[0], value_scale)
+
+
 def _as_nonsmooth(part: Any, z: PyTree[Array]) -> AbstractNonsmooth | None:
     if part is None:
         return None
@@ -482,9 +502,10 @@ def _as_nonsmooth(part: Any, z: PyTree[Array]) -> AbstractNonsmooth | None:
     return part
 
 
-def _as_pair(
+def as_parts(
     parts: Any, z: tuple[PyTree[Array], PyTree[Array]]
 ) -> tuple[AbstractNonsmooth | None, AbstractNonsmooth | None]:
+    """The pair of nonsmooth parts, refused in a sentence."""
     if not (isinstance(parts, tuple) and len(parts) == 2):
         raise ValueError(
             "`nonsmooth` of a saddle must be a pair, for x and for y, each of `raphson.composite` "

@@ -7,7 +7,7 @@ import optax.tree as otu
 import pytest
 
 import raphson as rp
-from raphson.composite import L1, Ball, Box, Simplex
+from raphson.composite import L1, Ball, Box, Simplex, SquaredNorm
 
 N = 7
 WEIGHTS = np.linspace(0.0, 2.0, N)
@@ -22,7 +22,16 @@ PARTS = {
     "orthant": (Box(0.0, INF), lambda d: 0.0 if np.max(d) <= 1e-12 else INF),
     "ball": (Ball(1.3), lambda d: 1.3 * np.linalg.norm(d)),
     "simplex": (Simplex(2.5), lambda d: 2.5 * np.max(d)),
+    "squares": (SquaredNorm(0.8, 0.5), lambda d: 0.5 * np.sum(d) + d @ d / 1.6),
+    "squares in a box": (SquaredNorm(0.8, WEIGHTS, Box(LOWER, UPPER)), lambda d: squares_in_box(d)),
 }
+
+
+def squares_in_box(d):
+    z = np.clip(WEIGHTS + d / 0.8, LOWER, UPPER)
+    return z @ d - 0.4 * np.sum((z - WEIGHTS) ** 2)
+
+
 EACH = pytest.mark.parametrize("name", PARTS)
 
 

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 import raphson.problems
+from raphson.bilevel.problem import Bilevel
+from raphson.bilevel.problem import AbstractBilevel
 from raphson.composite.problem import Composite
 from raphson.linear.problem import LinearSystem
 from raphson.problems import load, names, sets
 from raphson.roots.problem import AbstractBounded, FixedPoint, LeastSquares, RootFind
-from raphson.saddle.problem import Saddle
+from raphson.saddle.problem import AbstractVariational
 from raphson.smooth.problem import FiniteSum, Minimize
 from raphson.smooth.risk_parity import RiskParity
 
@@ -25,7 +27,9 @@ SORT = {
     "systems": RootFind,
     "bounded_systems": AbstractBounded,
     "linear": LinearSystem,
-    "saddle": Saddle,
+    "saddle": AbstractVariational,
+    "bilevel": AbstractBilevel,
+    "bilevel": Bilevel,
     "applications": RiskParity | LeastSquares | RootFind | FixedPoint,
 }
 

@@ -5,7 +5,7 @@ import pytest
 
 import raphson as rp
 from raphson.families import methods
-from raphson.race.entrants import entrant, entrants
+from raphson.race.entrants import VARIANTS, entrant, entrants
 from raphson.race.peers import PEERS
 
 A = jnp.array([[4.0, 1.0], [1.0, 3.0]])
@@ -26,6 +26,26 @@ def test_every_method_of_every_family_can_be_named():
         assert isinstance(known[name].method(), cls)
         assert known[name].summary
     assert set(PEERS) <= set(known)
+
+
+def test_settings_that_race_under_a_name_of_their_own():
+    past = entrant("Extragradient.past")
+    assert past.method(0.3) == rp.saddle.Extragradient(0.3, "past")
+    assert past.method() == rp.saddle.Extragradient(0.1, "past")
+    assert entrant("Extragradient").rate is None
+    assert entrant("ImplicitGradient").method(0.3).upper == 0.3
+    assert {name.split(".")[0] for name in VARIANTS} <= set(methods())
+
+
+def test_who_refuses_a_problem_does_not_answer_it():
+    game, free = rp.problems.matrix_game(2, 2), rp.problems.bilinear()
+    competitive = entrant("CompetitiveGradient")
+    assert competitive.answers(free) and not competitive.answers(game)
+    assert not entrant("AcceleratedPrimalDual").answers(game)
+    # Backtracking compares values of F, which batches do not share.
+    sampled = rp.problems.digits_gan()
+    assert not entrant("Extragradient").answers(sampled)
+    assert entrant("Extragradient.past").answers(sampled)
 
 
 def test_a_misspelt_name_is_refused_with_the_nearest():

@@ -51,8 +51,8 @@ def test_a_file_without_a_problem_is_refused(tmp_path, body, sentence):
 
 def test_names_and_sets():
     assert questions(["quadratic", "quadratic"]) == [Question("quadratic")]
-    assert len(questions(["saddle", "quadratic"])) == 4
-    assert len(questions(["quadratic"], ["saddle"])) == 4
+    assert len(questions(["composite", "quadratic"])) == 3
+    assert len(questions(["quadratic"], ["composite"])) == 3
     assert questions(["cutest/MISRA1ALS:1"])[0].load().y0.size == 2
     with pytest.raises(ValueError, match="did you mean main"):
         questions([], ["mian"])

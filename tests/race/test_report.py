@@ -100,3 +100,16 @@ def test_a_browser_draws_it(page, tmp_path):
     # A panel for each problem, a large plot and two profiles, with lines in each.
     assert len(re.findall(r'class="[^"]*js-plotly-plot', done.stdout)) == 3 + 3
     assert len(re.findall(r'class="trace scatter', done.stdout)) >= 3 + 3 + 2
+
+
+def test_measures_of_a_problems_own_are_on_the_page(tmp_path, record):
+    runs = [record("game", "Extragradient", valued=False), record("p", "LazyNewton", optimum=0.0)]
+    for run in runs:
+        run["history"]["gap"] = [3.0, 2.0, 1.0]
+    page = write_report(runs, tmp_path / "race.html").read_text()
+    [data] = re.findall(r'id="race">(.*?)</script>', page, flags=re.DOTALL)
+    race = json.loads(data)
+    # Of an objective the gap is that of its value, which the page has anyway.
+    assert [problem["more"] for problem in race["problems"]] == [["gap"], []]
+    assert [run["history"]["gap"] for run in race["runs"]] == [[3.0, 2.0, 1.0], [100.0, 1.0, 0.0]]
+    assert [problem["best"] for problem in race["problems"]] == [None, 0.0]

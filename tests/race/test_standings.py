@@ -46,6 +46,18 @@ def test_sampled_objectives_are_judged_by_the_value_they_reach(record):
     assert standings.table("calls").tolist() == [[20.0], [10.0]]
 
 
+def test_without_an_objective_the_certificate_decides_even_of_what_is_sampled(record):
+    runs = [
+        record(method="A", stochastic=True, valued=False, rate=0.1, calls=40),
+        record(method="B", stochastic=True, valued=False, rate=0.1, solved=False),
+    ]
+    standings = Standings(runs)
+    assert standings.aims["p"].target is None
+    assert [standings.solved(run) for run in runs] == [True, False]
+    assert standings.table("calls").tolist() == [[40.0], [math.inf]]
+    assert standings.ranks() == []
+
+
 def test_least_value_known_is_of_facts_and_runs(record):
     assert Standings([record(optimum=-5.0)]).aims["p"].best == -5.0
     assert Standings([record(optimum=3.0)]).aims["p"].best == 0.0

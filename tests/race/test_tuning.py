@@ -63,6 +63,26 @@ def test_the_rate_that_ends_lowest_is_raced_and_lost_runs_are_not():
     assert tuned(cases, tried, equal)[0].rate == RATES[0]
 
 
+def test_without_an_objective_the_rate_that_solves_first_is_raced():
+    cases = [case("GradientDescentAscent"), case("Extragradient")]
+    tried = trials(cases, 0.5)
+    # What extragradient steps by it finds by itself.
+    assert [t.method for t in tried] == ["GradientDescentAscent"] * len(RATES)
+    assert {t.settings.max_steps for t in tried} == {2}
+    assert {t.settings.time_limit for t in tried} == {5.0}
+
+    def ended(residual, steps=100, solved=False):
+        found = record("p", "GradientDescentAscent", -1, 0.0) | {"valued": False}
+        found["history"] = found["history"] | {"residual": [1.0, residual]}
+        return found | {"solved": solved, "steps": steps}
+
+    records = [ended(0.5), ended(1e-9), ended(0.1, 90, True), ended(0.2, 40, True)]
+    records += [ended(None), {"status": "error"}] + [ended(2.0)] * 3
+    assert [c.rate for c in tuned(cases, tried, records)] == [RATES[3], None]
+    unsolved = [ended(r) for r in (3.0, 2.0, 1.0, 0.5, 0.1, 0.2, None, None, None)]
+    assert tuned(cases, tried, unsolved)[0].rate == RATES[4]
+
+
 def test_a_rate_is_part_of_what_a_run_depends_on():
     tried = trials([case("adan")])
     assert len({t.key for t in tried}) == len(RATES)

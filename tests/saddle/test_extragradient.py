@@ -265,6 +265,126 @@ def test_players_may_be_trees(variant):
     assert all(np.all(np.abs(leaf) < 1e-5) for leaf in jax.tree.leaves(solution.value))
 
 
+def sampled(seed=0, n=1000, d=4):
+    """Random monotone affine operators to sample, and what is asked of them, in turn."""
+    rng = np.random.default_rng(seed)
+    skew = rng.normal(size=(n, d, d))
+    matrices = 0.3 * np.eye(d) + skew - skew.transpose(0, 2, 1)
+    data = matrices, rng.normal(size=(n, d))
+    box, asked = rp.composite.Box(-RADIUS, RADIUS), []
+
+    def answered(z, batch, _):
+        asked.append(tuple(map(np.asarray, batch)))
+        return jnp.mean(batch[0], axis=0) @ z - jnp.mean(batch[1], axis=0)
+
+    fn = lambda z, sample, _: sample[0] @ z - sample[1]
+    problem = rp.VariationalSum(
+        fn, rng.normal(size=d), data, batch_size=2, nonsmooth=box, batch_operator=answered
+    )
+    return problem, asked
+
+
+@pytest.mark.parametrize("clip", [None, 0.8, lambda t: 1 / (t + 1)])
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_sampled_steps_are_those_of_the_papers(variant, shared, clip):
+    problem, asked = sampled()
+    s, P = 0.1, lambda z: np.clip(z, -RADIUS, RADIUS)
+    method = Extragradient(s, variant, clip=clip, shared_sample=shared)
+    y, state = problem.y0, method.init(problem, problem.y0, jax.random.key(0))
+    bases = []
+    for _ in range(6):
+        y, state = method.step(problem, y, state)
+        bases.append(state.base)
+
+    answers = iter(asked)
+    drawn = lambda: (lambda a: lambda z: a[0].mean(0) @ z - a[1].mean(0))(next(answers))
+    X = np.asarray(problem.y0)
+    raw = None if variant == "extragradient" else drawn()(X)
+    for t in range(6):
+        length = np.inf if clip is None else clip if isinstance(clip, float) else clip(t)
+        limited = lambda v: v * min(1, length / np.linalg.norm(v))  # noqa: B023
+        if variant == "extragradient":
+            Z = P(X - s * limited(drawn()(X)))
+            new = P(X - s * limited(drawn()(Z)))
+        elif variant == "past":
+            Z = P(X - s * limited(raw))
+            raw = drawn()(Z)
+            new = P(X - s * limited(raw))
+        elif variant == "reflected":
+            # Its iterate is one leading point ahead, and so is the clip of what was asked there.
+            new = P(X - s * limited(raw))
+            raw = drawn()(2 * new - X)
+        else:
+            Z = P(X - s * limited(raw))
+            V, raw = limited(raw), drawn()(Z)
+            new = Z + s * V - s * limited(raw)
+        X = new
+        np.testing.assert_allclose(bases[t], X, rtol=0, atol=1e-13)
+    assert next(answers, None) is None
+
+    same = [all(map(np.array_equal, a, b)) for a, b in zip(asked[::2], asked[1::2], strict=False)]
+    if variant == "extragradient":
+        assert all(same) if shared else not any(same)
+    assert not any(all(map(np.array_equal, a, b)) for a, b in zip(asked[1::2], asked[2::2]))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_sampled_runs_ask_batches_only_and_claim_nothing(variant):
+    fn = lambda x, y, a, _: x**2 / 2 + (x - a) * y - y**2 / 2
+    problem = rp.SaddleSum(fn, jnp.array(3.0), jnp.array(0.0), jnp.arange(3.0), batch_size=1)
+    method = Extragradient(lambda t: 1 / (t + 5), variant)
+    counted = rp.Counted(problem)
+    with pytest.raises(ValueError, match="`key`"):
+        rp.solve(problem, method)
+    solution = rp.solve(counted, method, key=jax.random.key(0), max_steps=3000, throw=False)
+    assert rp.status_name(solution.status) == "max_steps"
+    calls = 2 * 3000 if variant == "extragradient" else 3000 + 1
+    assert int(solution.stats.counts["operator"]) == calls
+    np.testing.assert_allclose(solution.value, (0.5, -0.5), atol=0.1)
+    by_default = rp.solve(problem, key=jax.random.key(0), max_steps=2000, throw=False)
+    np.testing.assert_allclose(by_default.value, (0.5, -0.5), atol=0.3)
+
+
+def test_a_sample_for_each_call_diverges_where_a_shared_one_converges():
+    # f = a x y with a = 3 or -1, F on a batch of 1 has no common strong monotonicity.
+    problem = rp.SaddleSum(
+        lambda x, y, a, _: a * x * y, 1.0, 1.0, jnp.array([3.0, -1.0]), batch_size=1
+    )
+
+    def end(shared):
+        method = Extragradient(0.1, shared_sample=shared)
+        solution = rp.solve(problem, method, key=jax.random.key(0), max_steps=2000, throw=False)
+        return float(np.linalg.norm(solution.value))
+
+    assert end(True) < 1e-6 and end(False) > 1e3
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_clip_delays_but_does_not_move_the_answer_of_an_exact_problem(variant):
+    problem, F, _, L = affine()
+    method = Extragradient(SAFE[variant] / L, variant, clip=0.5)
+    # As far as the start is, no step is longer than s times the clip.
+    first = method.step(problem, problem.y0, method.init(problem, problem.y0, None))[1].base
+    moved = np.linalg.norm(np.concatenate(first) - np.concatenate(problem.y0))
+    bound = SAFE[variant] / L * 0.5
+    assert moved <= (1 + (variant == "optimistic")) * bound + 1e-15
+    solution = rp.solve(problem, method, rtol=1e-10, atol=1e-10, max_steps=20_000)
+    np.testing.assert_allclose(F(np.concatenate(solution.value)), 0, atol=1e-9)
+
+
+def test_backtracking_may_be_clipped():
+    problem, F, *_ = affine()
+    solution = rp.solve(problem, Extragradient(clip=0.5), rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(F(np.concatenate(solution.value)), 0, atol=1e-9)
+
+
+def test_backtracking_is_refused_where_the_problem_is_sampled():
+    problem, _ = sampled()
+    with pytest.raises(ValueError, match="`step_size` .* where the problem is sampled, got None"):
+        rp.solve(problem, Extragradient(), key=jax.random.key(0))
+
+
 def test_vmap_over_step_sizes_and_grad_through_the_answer():
     problem = saddles.strongly_monotone(strong_convexity=0.5)
     steps = jax.vmap(lambda s: rp.solve(problem, Extragradient(s), throw=False).stats.steps)
@@ -286,6 +406,8 @@ def test_vmap_over_step_sizes_and_grad_through_the_answer():
         (lambda: Extragradient(0.0), "`step_size` of Extragradient must be a number in (0, inf)"),
         (lambda: Extragradient((0.1, -0.1)), "`step_size` of Extragradient must be a number"),
         (lambda: Extragradient((0.1, 0.1, 0.1)), "must be one number or a pair"),
+        (lambda: Extragradient(0.1, clip=0.0), "`clip` of Extragradient must be a number"),
+        (lambda: Extragradient(0.1, clip=(1.0, 1.0)), "`clip` of Extragradient must be one number"),
         (lambda: Extragradient("big"), "`step_size` of Extragradient must be a number"),
         (lambda: Extragradient(0.1, "popov"), "`variant` of Extragradient must be one of"),
         (lambda: Extragradient.from_lipschitz(0.0), "`lipschitz` must be a number in (0, inf)"),

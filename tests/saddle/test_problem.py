@@ -58,6 +58,18 @@ def test_a_nonsmooth_part_moves_the_saddle():
     np.testing.assert_allclose(rp.solve(problem).value, (1.5, -0.5), atol=1e-5)
 
 
+def test_nonsmooth_parts_in_other_units():
+    fn = lambda x, y, _: (x - 2) * y - y**2 / 2
+    problem = rp.Saddle(fn, 0.0, 0.0, nonsmooth=(rp.composite.L1(0.5), rp.composite.Ball(0.25)))
+    x, y = rp.solve(problem).value
+    scaled = rp.Scaled(problem, (jnp.array(2.0), jnp.array(0.5)), 3.0)
+    other_x, other_y = rp.solve(scaled).value
+    np.testing.assert_allclose((2 * other_x, 0.5 * other_y), (x, y), atol=1e-5)
+    two = rp.Saddle(lambda x, y, _: x @ y, jnp.ones(2), jnp.ones(2), nonsmooth=problem.nonsmooth)
+    with pytest.raises(ValueError, match="must be one number"):
+        rp.Scaled(two, (jnp.array([1.0, 2.0]), jnp.ones(2)))
+
+
 def test_sum_of_saddles():
     fn = lambda x, y, a, c: (x - a) * y + c * x**2 - y**2 / 2
     problem = rp.SaddleSum(fn, 0.0, 0.0, DATA[:, 0], 0.5, batch_size=2)
