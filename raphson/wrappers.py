@@ -45,7 +45,10 @@ _COUNTED_AS = {
 }
 _FREE = ("sample",)
 _SCALARS = ("value", "batch_value", "upper_value", "lower_value")
-_LEVELS = ("upper_gradient", "lower_gradient", "upper_product", "lower_product")
+_LEVELS = (
+    *("upper_gradient", "lower_gradient", "upper_product", "lower_product"),
+    *("constraints", "constraint_product"),
+)
 _VECTORS = (
     *("gradient", "residual", "operator", "batch_operator", "apply", "mv", "hvp", "batch_hvp"),
     *("jvp", "vjp", "mixed", "coupling_x", "coupling_y", *_LEVELS),

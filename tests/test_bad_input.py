@@ -24,7 +24,8 @@ import pytest
 import raphson as rp
 from raphson.families import methods
 
-METHODS = methods()
+# A prior that is inferred from tasks is no answer that a residual judges; it has tests of its own.
+METHODS = {n: m for n, m in methods().items() if m.question is not rp.bilevel.FewShot}
 MAX_STEPS = 2000
 INF = float("inf")
 

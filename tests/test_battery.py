@@ -22,7 +22,8 @@ from raphson.roots.problem import AbstractBounded
 from raphson.saddle.problem import AbstractVariational
 from raphson.smooth.risk_parity import RiskParity
 
-METHODS = methods()
+# A prior that is inferred from tasks is no answer that a residual judges; it has tests of its own.
+METHODS = {n: m for n, m in methods().items() if m.question is not rp.bilevel.FewShot}
 each = pytest.mark.parametrize("name", METHODS)
 
 SHIFT = 0.25

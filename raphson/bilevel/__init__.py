@@ -5,6 +5,7 @@ from .blocks import MultiBlockBilevel as MultiBlockBilevel
 from .blockwise_variance_reduction import (
     BlockwiseVarianceReduction as BlockwiseVarianceReduction,
 )
+from .bo_rep import BORep as BORep
 from .constrained import ConstrainedBilevel as ConstrainedBilevel
 from .descent_aggregation import DescentAggregation as DescentAggregation
 from .few_shot import FewShot as FewShot, adapted as adapted

@@ -109,8 +109,10 @@ class FullyFirstOrder(AbstractMethod[FullyFirstOrderState]):
             keys = jax.random.split(key, self.inner_steps + 2)
             key, last, inner_keys = keys[0], keys[1], keys[2:]
         p, q = POWERS[self.momentum][self.noise or ("both" if problem.stochastic else "none")]
-        k = self.offset + state.count.astype(jnp.result_type(*jax.tree.leaves(x)))
-        a, b = self.step_size * k**-p, self.lower_step_size * k**-q
+        dtype = jnp.result_type(*jax.tree.leaves(x))
+        k = state.count.astype(dtype) + jnp.asarray(self.offset, dtype)
+        a = jnp.asarray(self.step_size, dtype) * k**-p
+        b = jnp.asarray(self.lower_step_size, dtype) * k**-q
         w, m = b / (2 * a), jnp.where(state.count == 0, 1, k ** (-2 * q))
         by_y, by_x = state.estimates or (None, None)
         before_y, before_x = state.before or (None, None)

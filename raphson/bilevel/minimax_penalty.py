@@ -92,6 +92,7 @@ class MinimaxPenalty(AbstractMethod[MinimaxPenaltyState]):
             key, now = jax.random.split(key)
         upper, lower = problem.sample(now)
         w: Any = self.penalty(state.count) if callable(self.penalty) else self.penalty
+        w = jnp.asarray(w, jnp.result_type(*jax.tree.leaves(x)))
 
         def moved(copy: Any, slope: Any, optimizer: Any) -> tuple[Any, Any]:
             updates, optimizer = as_transformation(self.inner).update(slope, optimizer, copy)

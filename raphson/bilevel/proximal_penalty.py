@@ -99,7 +99,10 @@ class ProximalPenalty(AbstractMethod[ProximalPenaltyState]):
             keys = jax.random.split(key, self.inner_steps + 2)
             key, last, inner_keys = keys[0], keys[1], keys[2:]
         sigma: Any = self.penalty(state.count) if callable(self.penalty) else self.penalty
-        sigma = jnp.asarray(sigma, jnp.result_type(*jax.tree.leaves(x)))
+        dtype = jnp.result_type(*jax.tree.leaves(x))
+        sigma, g, r = (
+            jnp.asarray(each, dtype) for each in (sigma, self.inner_step_size, self.radius)
+        )
 
         def inner(carry: Any, key: Array | None) -> tuple[Any, None]:
             y, z = carry
@@ -109,8 +112,8 @@ class ProximalPenalty(AbstractMethod[ProximalPenaltyState]):
             slopes = otu.add_scale(f_y, sigma, F_y), f_z
 
             def moved(y: Any, slope: Any, center: Any) -> Any:
-                slope = otu.add_scale(slope, 1 / self.radius, otu.sub(y, center))
-                return problem.project((x, otu.add_scale(y, -self.inner_step_size, slope)))[1]
+                slope = otu.add_scale(slope, 1 / r, otu.sub(y, center))
+                return problem.project((x, otu.add_scale(y, -g, slope)))[1]
 
             return tuple(map(moved, (y, z), slopes, state.centers)), None
 

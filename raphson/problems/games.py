@@ -361,7 +361,7 @@ def _ridge_of_its_own(A: np.ndarray, b: np.ndarray, r: float) -> np.ndarray:
 
     # The residual is never above |b|, that of x = 0.
     most = r * float(np.linalg.norm(b)) + 1.0
-    return ridge(scipy.optimize.brentq(excess, 0.0, most, xtol=1e-16, rtol=1e-15))
+    return ridge(scipy.optimize.root_scalar(excess, bracket=(0.0, most), xtol=1e-16).root)
 
 
 # The functions are those of the module, with all that varies in their arguments: two problems of

@@ -161,7 +161,7 @@ def _ours(name: str, family: str, make: Callable[..., Any], rate: float | None =
     rated = None
     if family in TUNED:
         # A step size whose default is None the method finds by itself.
-        defaults = {f.name: f.default for f in dataclasses.fields(make)}
+        defaults = {n: p.default for n, p in inspect.signature(make).parameters.items()}
         rated = next((f for f in TUNED[family] if isinstance(defaults.get(f), float)), None)
         rate = defaults[rated] if rated else None
     source = inspect.getsource(sys.modules[make.__module__])
@@ -172,8 +172,8 @@ def _ours(name: str, family: str, make: Callable[..., Any], rate: float | None =
 
 def _variant(name: str, of: Entrant, options: dict[str, Any]) -> Entrant:
     """A method with other settings; no variant finds its step size by itself."""
-    fields = {f.name for f in dataclasses.fields(of.make)}
-    rated = next((f for f in TUNED[of.family] if f in fields), None)
+    hyperparameters = inspect.signature(of.make).parameters
+    rated = next((f for f in TUNED[of.family] if f in hyperparameters), None)
     rate = (of.rate or RATE_OF_VARIANTS) if rated else None
     make = functools.partial(of.make, **options)
     summary = _with_rate(f"{_first_line(of.make)}; {name.split('.')[1]}", rate)
