@@ -105,6 +105,17 @@ def adapted(
         args: further data for the loss.
         steps: how many.
         step_size: positive.
+
+    Returns:
+        The weights, shaped as the prior's mean.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> prior = {"mean": jnp.array(0.0), "log_variance": jnp.array(0.0)}
+        >>> loss = lambda mean, sample, _: (mean - sample) ** 2 / 2
+        >>> weights = adapted(loss, prior, jnp.array([2.0, 4.0]), None, 50, 0.5)
+        >>> round(float(weights), 3)  # two samples and a prior of the weight of one
+        2.0
     """
     n = jax.tree.leaves(support)[0].shape[0]
     of = _Support(loss, n)

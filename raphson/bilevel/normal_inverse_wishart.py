@@ -101,7 +101,7 @@ class NormalInverseWishart(AbstractMethod[NormalInverseWishartState]):
 
         def closer(y: PyTree[Array], _: None) -> tuple[PyTree[Array], None]:
             gradient = total(problem.upper_gradient, problem.lower_gradient, y)
-            step = lambda y, size, g: y.at[chosen].add(-size * g)
+            step = lambda y, size, g: y.at[chosen].add(-size[None] * g)
             return jax.tree.map(step, y, prior_step(x, n, self.lower_step_size), gradient), None
 
         def probe(diagonal: PyTree[Array], key: Array) -> tuple[PyTree[Array], None]:
@@ -129,8 +129,8 @@ class NormalInverseWishart(AbstractMethod[NormalInverseWishartState]):
         ) -> Array:
             variance = jnp.exp(spread)
             # The loss alone is taken to be convex: what says otherwise is noise.
-            own = 1 / jnp.maximum(n * curvature, 1 / variance)
-            seen = jnp.mean(own + (found - mean) ** 2, axis=0)
+            own = 1 / jnp.maximum(n * curvature, 1 / variance[None])
+            seen = jnp.mean(own + (found - mean[None]) ** 2, axis=0)
             goal = (seen + k * (jnp.exp(first) + (mean - m_0) ** 2)) / (1 + k)
             return jnp.log(variance + s * (goal - variance))
 

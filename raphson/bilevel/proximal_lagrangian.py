@@ -112,8 +112,12 @@ class ProximalLagrangian(AbstractMethod[ProximalLagrangianState]):
         self, problem: Any, y: PyTree[Array], state: ProximalLagrangianState
     ) -> tuple[PyTree[Array], ProximalLagrangianState]:
         (x, y), t, (a, b), z = y, state.theta, state.multipliers, state.centers
-        k = state.count.astype(jnp.result_type(*jax.tree.leaves(x)))
-        w = self.penalty * (k + 1) ** self.power
+        dtype = jnp.result_type(*jax.tree.leaves(x))
+        # In the precision of the levels, whatever the numbers came in.
+        own = jax.tree.map(lambda number: jnp.asarray(number, dtype), self)
+        s, d, e = own.step_size, own.inner_step_size, own.center_step_size
+        r, q, bound = own.radius, own.multiplier_radius, own.bound
+        w = own.penalty * (state.count.astype(dtype) + 1) ** own.power
         constrained = isinstance(problem, ConstrainedBilevel)
 
         def by_multipliers(t: PyTree[Array], multipliers: Vectors) -> Pair:
@@ -124,13 +128,10 @@ class ProximalLagrangian(AbstractMethod[ProximalLagrangianState]):
             return otu.add(of_f, problem.constraint_product(x, t, multipliers))
 
         _, slope = by_multipliers(t, (a, b))
-        slope = otu.add_scale(slope, 1 / self.radius, otu.sub(t, y))
-        t = otu.add_scale(t, -self.inner_step_size, slope)
+        t = otu.add_scale(t, -d, otu.add_scale(slope, 1 / r, otu.sub(t, y)))
         if constrained:
-            climb = otu.add_scale(
-                problem.constraints(x, t), -1 / self.multiplier_radius, otu.sub((a, b), z)
-            )
-            a, b = otu.add_scale((a, b), self.inner_step_size, climb)
+            climb = otu.add_scale(problem.constraints(x, t), -1 / q, otu.sub((a, b), z))
+            a, b = otu.add_scale((a, b), d, climb)
             a = jnp.maximum(a, 0)
         else:
             t = problem.project((x, t))[1]
@@ -138,12 +139,11 @@ class ProximalLagrangian(AbstractMethod[ProximalLagrangianState]):
         F_x, F_y = problem.upper_gradient(x, y, None)
         f_x, f_y = problem.lower_gradient(x, y, None)
         u = otu.sub(f_x, by_multipliers(t, (a, b))[0])
-        v = otu.add_scale(f_y, -1 / self.radius, otu.sub(y, t))
-        moved = otu.add_scale((u, v), 1 / w, (F_x, F_y))
-        after = otu.add_scale((x, y), -self.step_size, moved)
+        v = otu.add_scale(f_y, -1 / r, otu.sub(y, t))
+        after = otu.add_scale((x, y), -s, otu.add_scale((u, v), 1 / w, (F_x, F_y)))
         after = problem.nearest_feasible(after) if constrained else problem.project(after)
-        z = otu.add_scale(z, self.center_step_size / self.multiplier_radius, otu.sub((a, b), z))
-        z = jax.tree.map(lambda each: jnp.clip(each, -self.bound, self.bound), z)
+        z = otu.add_scale(z, e / q, otu.sub((a, b), z))
+        z = jax.tree.map(lambda each: jnp.clip(each, -bound, bound), z)
         return after, ProximalLagrangianState(t, (a, b), z, state.count + 1)
 
     def known(self, problem: Any, y: PyTree[Array], state: ProximalLagrangianState) -> Known:

@@ -131,6 +131,19 @@ def test_no_bias_where_the_upper_gradient_by_y_vanishes():
     np.testing.assert_allclose((x, y["v"]), 2, atol=1e-6)
 
 
+@pytest.mark.parametrize("momentum", [False, True])
+def test_single_precision_stays_single(momentum):
+    one = jnp.ones((), jnp.float32)
+    upper = lambda x, y, _: (x["a"] - 2) ** 2 + (y[0] - 2) ** 2
+    lower = lambda x, y, _: (y[0] - x["a"]) ** 2
+    problem = rp.Bilevel(upper, lower, {"a": one}, [one])
+    method = FullyFirstOrder(*np.array([0.1, 0.2, 1.0]), offset=np.float64(10), momentum=momentum)
+    run = rp.solve(problem, method, max_steps=1000, throw=False)
+    leaves = jax.tree.leaves((run.value, run.state.z, run.state.estimates))
+    assert {leaf.dtype for leaf in leaves} == {one.dtype}
+    np.testing.assert_allclose(jax.tree.leaves(run.value), 2, atol=1e-4)
+
+
 def test_sets_hold_both_copies():
     box = rp.composite.Box(-0.5, 0.5)
     problem = rp.Bilevel(lambda x, y, _: (y - 3) ** 2, lambda x, y, _: (y - x) ** 2, 0.0, 0.0)

@@ -127,7 +127,8 @@ def test_single_precision_stays_single():
         {"b": (z[0]["a"] + z[1]["b"]) / 2},
     )
     problem = ConstrainedBilevel(upper, lower, {"a": one}, {"b": one}, **level)
-    run = rp.solve(problem, ProximalLagrangian(), max_steps=2000, throw=False)
+    method = ProximalLagrangian(*np.array([0.1, 0.1, 0.1, 10, 10, 1, 0.3, 1000]))
+    run = rp.solve(problem, method, max_steps=2000, throw=False)
     leaves = jax.tree.leaves((run.value, run.state.theta, run.state.multipliers))
     assert {leaf.dtype for leaf in leaves} == {one.dtype}
     np.testing.assert_allclose(jax.tree.leaves(run.value), 2, atol=1e-2)

@@ -136,7 +136,8 @@ def test_levels_may_be_trees_in_single_precision():
     upper = lambda x, y, _: (x["a"] - 2) ** 2 + (y[0] - 2) ** 2 + y[1] ** 2
     lower = lambda x, y, _: (y[0] - x["a"]) ** 2
     problem = rp.Bilevel(upper, lower, {"a": one}, [one, one])
-    run = rp.solve(problem, ProximalPenalty(penalty=0.1), max_steps=3000, throw=False)
+    method = ProximalPenalty(*np.array([0.1, 0.1, 0.2, 1.0, 1.0]))
+    run = rp.solve(problem, method, max_steps=3000, throw=False)
     assert {leaf.dtype for leaf in jax.tree.leaves((run.value, run.state.z))} == {one.dtype}
     np.testing.assert_allclose(jax.tree.leaves(run.value), (2, 2, 0), atol=1e-3)
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import raphson.problems
-from raphson.bilevel.problem import Bilevel
 from raphson.bilevel.problem import AbstractBilevel
 from raphson.composite.problem import Composite
 from raphson.linear.problem import LinearSystem
@@ -29,7 +28,6 @@ SORT = {
     "linear": LinearSystem,
     "saddle": AbstractVariational,
     "bilevel": AbstractBilevel,
-    "bilevel": Bilevel,
     "applications": RiskParity | LeastSquares | RootFind | FixedPoint,
 }
 

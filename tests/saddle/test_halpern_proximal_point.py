@@ -106,6 +106,24 @@ def test_solves_bilinear_saddles_and_restarts_make_it_linear():
     assert float(endless.certificate.residual) > 1e-5
 
 
+def test_a_restart_begins_anew_from_the_iterate():
+    problem = rp.problems.bilinear([1.0, 0.5])
+    method = HalpernProximalPoint(2.0)
+    y, state = problem.y0, method.init(problem, problem.y0, None)
+    step = eqx.filter_jit(method.step)
+    restarts = 0
+    for _ in range(20):
+        before, anchor = y, state.anchor
+        y, state = step(problem, y, state)
+        if int(state.count) == 1:
+            restarts += 1
+            for a, b in zip(state.anchor, before, strict=True):
+                np.testing.assert_array_equal(a, b)
+        else:
+            assert jax.tree.all(jax.tree.map(np.array_equal, state.anchor, anchor))
+    assert 2 <= restarts <= 8
+
+
 def test_a_sampled_problem_is_solved_by_batches():
     problem = monotone_sum(100, 4, batch_size=5)
     inner = VarianceReducedExtragradient(0.9 * 0.1**0.5)
