@@ -131,11 +131,11 @@ def require_scalar(out: Any, name: str = "fn") -> None:
         raise Refusal(f"`{name}` must return one real scalar, got {_described(out)}.")
 
 
-def require_vector(out: Any) -> None:
+def require_vector(out: Any, name: str = "fn") -> None:
     """Refuse the output of a residual that is not made of real floating-point arrays."""
     leaves = jax.tree.leaves(out)
     if not leaves or not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
-        raise Refusal(f"`fn` must return real floating-point arrays, got {_described(out)}.")
+        raise Refusal(f"`{name}` must return real floating-point arrays, got {_described(out)}.")
 
 
 def require_like(out: Any, y: PyTree[Array], name: str = "fn") -> None:

@@ -207,7 +207,7 @@ class ConstrainedBilevel(Bilevel):
                 if name in ("upper", "lower"):
                     require_scalar(out, name)
                 else:
-                    require_vector(out)
+                    require_vector(out, name)
         return eqx.tree_at(
             lambda p: (p.upper, p.lower_fn, p.inequality, p.equality),
             self,

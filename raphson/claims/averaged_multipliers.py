@@ -38,7 +38,7 @@ PAPER = Paper(
     PAPER,
     "On the counter-example, a lower level with many minima, 10,000 steps find x and y to 1e-6.",
 )
-def finds_the_optimistic_solution(budget: Budget) -> Verdict:
+def multipliers_find_the_optimistic_solution(budget: Budget) -> Verdict:
     def distance(method: Any, steps: int) -> float:
         problem = non_singleton()
         z = solve(problem, method, max_steps=steps, throw=False).value

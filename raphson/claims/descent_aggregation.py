@@ -33,7 +33,7 @@ PAPER = Paper(
     "On the counter-example, a lower level with many minima, 64 aggregated lower steps find x = 1 "
     "to 1e-3.",
 )
-def finds_the_optimistic_solution(budget: Budget) -> Verdict:
+def aggregation_finds_the_optimistic_solution(budget: Budget) -> Verdict:
     def distance(weight: Any) -> float:
         method = DescentAggregation(0.2, 0.7, 0.7, 64, weight)
         x, _ = solve(non_singleton(), method, max_steps=3000, throw=False).value

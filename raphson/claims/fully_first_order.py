@@ -109,7 +109,7 @@ def error_falls_like_the_bias(budget: Budget) -> Verdict:
 
 
 @claim(PAPER, "Not one product with a Hessian is asked.")
-def no_hessian_product(budget: Budget) -> Verdict:
+def fully_first_order_asks_no_hessian_product(budget: Budget) -> Verdict:
     def products(method: AbstractMethod) -> float:
         run = solve(Counted(quartic_levels()), method, rtol=0, atol=0, max_steps=100, throw=False)
         return float(run.stats.counts["product"])

@@ -54,7 +54,7 @@ def neumann_is_unrolling(budget: Budget) -> Verdict:
 
     cases = _cases(budget)
     case = (
-        f"greatest relative difference over {len(cases)} ridge regressions and K up to 80; "
+        f"greatest relative difference in {len(cases)} cases, ridge regressions and K up to 80; "
         "control: without the step size in front"
     )
     return Verdict(apart(Neumann), 1e-12, apart(Unscaled), case)
@@ -65,7 +65,7 @@ def neumann_is_unrolling(budget: Budget) -> Verdict:
     "With s <= 1 / L on a mu-strongly convex f, K terms err by at most (1 - s mu)^K / (s mu) "
     "|F_y| |s f_yx|.",
 )
-def error_bound(budget: Budget) -> Verdict:
+def neumann_error_bound(budget: Budget) -> Verdict:
     def excess(solver: type[Neumann]) -> float:
         return max(abs(case.of(solver) - case.exact) / case.bound for case in cases)
 

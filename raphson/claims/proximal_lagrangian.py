@@ -96,7 +96,7 @@ def gradient_of_the_value_function(budget: Budget) -> Verdict:
 
 
 @claim(PAPER, "Not one product with a Hessian is asked.")
-def no_hessian_product(budget: Budget) -> Verdict:
+def proximal_lagrangian_asks_no_hessian_product(budget: Budget) -> Verdict:
     def products(method: AbstractMethod) -> float:
         problem = Counted(coupled_levels())
         run = solve(problem, method, rtol=0.0, atol=0.0, max_steps=100, throw=False)

@@ -81,7 +81,7 @@ def shared_batches_cancel_noise(budget: Budget) -> Verdict:
 
 
 @claim(PAPER, "Not one product with a Hessian is asked.")
-def no_hessian_product(budget: Budget) -> Verdict:
+def scale_bio_asks_no_hessian_product(budget: Budget) -> Verdict:
     def products(method: AbstractMethod) -> float:
         run = solve(Counted(quartic_levels()), method, rtol=0, atol=0, max_steps=100, throw=False)
         return float(run.stats.counts["product"])

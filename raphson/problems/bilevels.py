@@ -28,7 +28,7 @@ _Samples = tuple[np.ndarray, np.ndarray]
 def hyper_cleaning(
     *,
     corrupted: float = 0.5,
-    regularization: float = 1e-2,
+    regularization: float = 1e-3,
     batch_size: int | None = None,
     seed: int = 0,
 ) -> BilevelSum:

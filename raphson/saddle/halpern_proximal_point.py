@@ -42,8 +42,8 @@ class HalpernProximalPoint(AbstractMethod[HalpernProximalPointState]):
     Args:
         step_size: s, positive. The longer, the fewer steps and the harder each.
         inner: the method that finds J(u), one for variational inequalities; on a sampled problem
-            one that answers it sampled, such as `VarianceReducedExtragradient(0.9 * p**0.5 / L)`.
-            By default extragradient that finds its own step.
+            one that draws batches too, such as `VarianceReducedExtragradient`. By default
+            extragradient that finds its own step.
         inner_steps: how many inner steps at most at k = 0; log2(k + 2) times as many later.
         restart: the iterate becomes the anchor, and k = 0, when |u - J(u)| has fallen to this
             fraction, in [0, 1), of what it was at the anchor. 0 never restarts, which is the

@@ -40,8 +40,8 @@ class VarianceReducedHalpern(AbstractMethod[VarianceReducedHalpernState]):
                V + F_B(u+) - F_B(u)        where both are of one batch B
 
     The residual of the last iterate falls like L |u_0 - u*| / k, as it does where V is F always,
-    for about n + sqrt n L / eps operators of one sample. On a problem that is not sampled V is F:
-    that is Halpern's iteration of the forward-backward step.
+    for about n + sqrt n L / eps operators of one sample with batches of sqrt n. On a problem that
+    is not sampled V is F: that is Halpern's iteration of the forward-backward step.
 
     On a strongly monotone F the anchor costs the linear rate. So a restart makes the iterate the
     anchor and k = 0 when the residual, as estimated, has fallen to a fraction of that at the
@@ -53,8 +53,6 @@ class VarianceReducedHalpern(AbstractMethod[VarianceReducedHalpernState]):
             samples at each step may need fewer calls. Where F is monotone but not cocoercive, as of
             bilinear saddles, no step is safe. A pair is one step for each player.
         restart: the fraction, in [0, 1). 0 never restarts, which is the paper's.
-
-    On a sampled problem the theory takes batches of sqrt n samples.
 
     Raises:
         ValueError: if a hyperparameter is outside its range, or the steps are a pair and the

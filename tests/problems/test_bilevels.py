@@ -230,7 +230,7 @@ def test_hypergradient_of_the_weights_is_that_of_a_dense_solution():
     b, validation = (np.asarray(leaf) for leaf in problem.upper_data)
     weight, y = 1 / (1 + np.exp(-np.asarray(x))), np.asarray(y)
     p = probabilities(a @ y)
-    hessian = 0.01 * np.eye(650)
+    hessian = 0.001 * np.eye(650)
     for i in range(10):
         for j in range(10):
             curvature = weight * (p[:, i] * (i == j) - p[:, i] * p[:, j])
@@ -239,7 +239,7 @@ def test_hypergradient_of_the_weights_is_that_of_a_dense_solution():
     v = np.linalg.solve(hessian, F_y.ravel()).reshape(65, 10)
     slopes = weight * (1 - weight) / len(a)  # of each weight by its x
     mixed = slopes * np.sum((p - np.eye(10)[label]) * (a @ v), axis=1)
-    np.testing.assert_allclose(measured, -mixed, rtol=1e-8, atol=1e-12)
+    np.testing.assert_allclose(measured, -mixed, rtol=1e-6, atol=1e-9)
 
 
 def test_batches_are_of_the_samples_of_each_level():
