@@ -366,7 +366,8 @@ def claims(
         found = [claim for entry in find(papers or []) for claim in entry.claims]
     rows, standing = [], True
     checks = (joblib.delayed(_checked)(claim.paper, claim.name, quick) for claim in found)
-    for row, stands in joblib.Parallel(jobs, return_as="generator", pre_dispatch="all")(checks):
+    outcomes: Any = joblib.Parallel(jobs, return_as="generator", pre_dispatch="all")(checks)
+    for row, stands in outcomes:
         standing &= stands
         rows.append(row)
         verdict = "stands" if stands else f"DOES NOT STAND: {row}"

@@ -171,7 +171,9 @@ class BlockwiseVarianceReduction(AbstractMethod[BlockwiseVarianceReductionState]
         F_x, F_y = problem.upper_gradient(x, y, upper)
         _, f_y = problem.lower_gradient(x, y, lower)
         if hessian is not None:
-            solved = jax.vmap(self._multiplier)(hessian[chosen], of_blocks(F_y, chosen))
+            blocks = hessian[chosen], of_blocks(F_y, chosen)
+            # One after the other: eigenvalues of a batch may hold up two threads forever.
+            solved = jax.lax.map(lambda block: self._multiplier(*block), blocks)
             v = jax.tree.map(lambda leaf, v: leaf.at[chosen].set(v), otu.zeros_like(y), solved)
         f_xv, f_yyv = problem.lower_product(x, y, v, lower)
         left = of_blocks(otu.sub(f_yyv, F_y), chosen)

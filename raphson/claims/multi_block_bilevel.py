@@ -34,7 +34,7 @@ PAPER = Paper(
     ),
 )
 
-_FEW = {"lower_step_size": 0.03, "tracking": 0.01, "momentum": 0.002}
+_FEW: dict[str, Any] = {"lower_step_size": 0.03, "tracking": 0.01, "momentum": 0.002}
 _EVERY = 100
 
 

@@ -184,7 +184,10 @@ def test_measures():
         (lambda: rp.BilevelSum(len, len, 0.0, 0.0, DATA, jnp.zeros((0, 2))), "`lower_data` must"),
         (lambda: rp.BilevelSum(len, len, 0.0, 0.0, DATA, DATA, batch_size=0), "`batch_size`"),
         (lambda: rp.solve(rp.Bilevel(lambda x, y, _: y, len, 0.0, jnp.ones(4))), "`upper` must"),
-        (lambda: rp.solve(rp.Bilevel(lambda x, y, _: x, lambda x: x, 0.0, 0.0)), "`lower` is called"),
+        (
+            lambda: rp.solve(rp.Bilevel(lambda x, y, _: x, lambda x: x, 0.0, 0.0)),
+            "`lower` is called",
+        ),
         (lambda: rp.solve(quadratic(), rp.smooth.GradientDescent()), "`method` GradientDescent"),
     ],
 )
