@@ -3,9 +3,11 @@
 1. Digits of which half the training labels are wrong. Each method tunes a weight for every sample;
    then softmax regression is solved with these weights, and judged by the digits held out. Beside
    it stand all samples alike and the right ones alone. Calls are gradients and products, each of
-   one pass over the samples of a level.
+   one pass over the samples of a level, and projections. RelaxedSplitting cannot do it: it lowers
+   the loss below by taking all weights to 0.
 2. The hypergradient there, after 100 lower steps: implicit, against differentiation through the
-   steps. Memory is what the compiled program needs beside its input and output.
+   steps. Memory is what the compiled program needs beside its input and output; the two differ by
+   what so few steps leave of the lower level.
 3. An image of 1000 x 1000, noisy and smoothed below with a weight for each pixel, 10^6 in all, that
    the clean image chooses above. Memory is in vectors of that size.
 4. The hypergradient of a decay for every weight of softmax regression at one point, in double
