@@ -76,6 +76,14 @@ class Tired(Still):
         return Status.stalled
 
 
+def torn():
+    """Two levels under the constraints y = x + 1 and y = x - 1."""
+    fn = lambda x, y, _: (x - 1) ** 2 + (y - 1) ** 2
+    both = lambda x, y, _: jnp.stack([y - x - 1, y - x + 1])
+    halfway = lambda z, _: ((z[0] + z[1]) / 2,) * 2
+    return rp.bilevel.ConstrainedBilevel(fn, fn, 0.0, 0.0, equality=both, feasible=halfway)
+
+
 # --- Statuses ---------------------------------------------------------------------------------
 
 ENDINGS = {
@@ -96,6 +104,7 @@ ENDINGS = {
         jnp.array([[0.0, 1.0], [1.0, 0.0]]), jnp.ones(2), method=rp.linear.SOR(), throw=False
     ),
     "not_a_root": lambda: rp.root(lambda y, _: jnp.ones_like(y), jnp.zeros(2), throw=False),
+    "infeasible": lambda: rp.solve(torn(), max_steps=200, throw=False),
 }
 
 
