@@ -86,7 +86,7 @@ def _as_markdown(docstring: str) -> str:
 def _is_equinox_module(cls: griffe.Class) -> bool:
     for base in cls.bases:
         path = base if isinstance(base, str) else base.canonical_path
-        if path == "equinox.Module":
+        if path in ("equinox.Module", "lineax.AbstractLinearSolver"):
             return True
         if path.startswith("raphson."):
             # By the name that it has here: its module's may be that of a function as well.
