@@ -16,7 +16,7 @@ from ..composite import AbstractConvexSet
 from ..problem import Facts, oracle, trace_function
 from ..solution import Status
 from ..validate import as_function, as_metrics, as_start, require_scalar, require_vector
-from .problem import Bilevel, Pair, _least_squares, as_sets
+from .problem import Bilevel, Pair, as_sets, symmetric_least_squares
 
 Vectors = tuple[Float[Array, " p"], Float[Array, " q"]]
 
@@ -160,7 +160,7 @@ class ConstrainedBilevel(Bilevel):
 
         F_x, F_y = self.upper_gradient(x, y, None)
         given = F_y, otu.zeros_like((g, h))
-        adjoint = _least_squares(symmetric, given)
+        adjoint = symmetric_least_squares(symmetric, given)
         (moved, _), _ = product(adjoint)
         hypergradient, set_x = otu.sub(F_x, moved), self.sets[0]
         if set_x is not None:
@@ -181,7 +181,7 @@ class ConstrainedBilevel(Bilevel):
             of_g, of_h = along(self.constraint_product(x, y, ab)[1])
             return of_g + g**2 * ab[0], of_h
 
-        return _least_squares(product, otu.scale(-1, along(f_y)))
+        return symmetric_least_squares(product, otu.scale(-1, along(f_y)))
 
     def measures(self, y: Pair) -> dict[str, Float[Array, ""]]:
         return super().measures(y) | {"violation": otu.norm(self._violated(*y))}

@@ -116,7 +116,7 @@ class AbstractBilevel(AbstractProblem):
         _, f_y = self.lower_gradient(x, y, None)
         tangent = self.tangent(y, f_y)
         product = self.reduced(x, y, tangent)
-        w = _least_squares(product, tangent(F_y))
+        w = symmetric_least_squares(product, tangent(F_y))
         hypergradient = otu.sub(F_x, self.lower_product(x, y, tangent(w), None)[0])
         left = otu.sub(tangent(F_y), product(w))
         return *self.natural_residual(x, y, hypergradient, f_y), left
@@ -425,7 +425,7 @@ def as_sets(sets: Any) -> tuple[AbstractConvexSet | None, AbstractConvexSet | No
     return sets
 
 
-def _least_squares(product: Callable[[Any], Any], vector: PyTree[Array]) -> PyTree[Array]:
+def symmetric_least_squares(product: Callable[[Any], Any], vector: PyTree[Array]) -> PyTree[Array]:
     """The shortest v for which product(v), by a symmetric matrix, is nearest to the vector."""
     flat, unravel = ravel_pytree(vector)
     of = lambda v: ravel_pytree(product(unravel(v)))[0]
