@@ -283,6 +283,31 @@ class AbstractObjective(AbstractProblem):
         return self.value(y)
 
 
+class AbstractSampled(AbstractProblem):
+    """A question of a mean over a data set, of which a stochastic method draws batches.
+
+    It stands before the question itself among the bases of a class.
+    """
+
+    data: eqx.AbstractVar[PyTree[Array]]
+    batch_size: eqx.AbstractVar[int | None]
+
+    @property
+    def num_samples(self) -> int:
+        """How many samples the data hold."""
+        return jax.tree.leaves(self.data)[0].shape[0]
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether `sample` draws at random."""
+        return self.batch_size is not None
+
+    @oracle
+    def sample(self, key: Array | None) -> PyTree[Array] | None:
+        """A batch of `batch_size` samples, or None for all of them."""
+        return drawn(self.data, self.batch_size, key)
+
+
 class AbstractEquations(AbstractProblem):
     """A vector function to be brought to zero, be it everywhere or within bounds."""
 

@@ -21,6 +21,11 @@ def as_function(fn: Any, name: str = "fn") -> Callable[..., Any]:
     return fn
 
 
+def as_batch_size(batch_size: Any) -> int | None:
+    """How many samples a step draws; None for all of them."""
+    return None if batch_size is None else whole_number(batch_size, "batch_size", 1)
+
+
 def as_metrics(metrics: Any) -> dict[str, Callable[..., Any]]:
     """Further measures by name, none by default."""
     metrics = metrics or {}

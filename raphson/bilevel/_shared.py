@@ -15,7 +15,7 @@ from jax.extend.core import Literal
 from jaxtyping import Array, Bool, Float, PyTree
 
 from ..method import AbstractMethod, finite, iterate
-from ..validate import Refusal
+from ..validate import Refusal, in_range
 from .problem import AbstractBilevel
 
 
@@ -106,6 +106,13 @@ def require_influence(problem: AbstractBilevel, x: PyTree[Array], y: PyTree[Arra
 def as_transformation(upper: Any) -> optax.GradientTransformation:
     """The Optax transformation that a learning rate stands for, or the one that is given."""
     return upper if isinstance(upper, optax.GradientTransformation) else optax.sgd(upper)
+
+
+def require_steps(method: Any, *names: str) -> None:
+    """Refuse what is neither a positive step size nor an Optax transformation."""
+    for name in names:
+        if not isinstance(getattr(method, name), optax.GradientTransformation):
+            in_range(method, name, 0)
 
 
 def descended(

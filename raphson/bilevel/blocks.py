@@ -12,7 +12,14 @@ from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from ..composite import AbstractConvexSet
 from ..problem import Facts, as_data, oracle, trace_function
-from ..validate import as_function, as_metrics, as_start, require_scalar, whole_number
+from ..validate import (
+    as_batch_size,
+    as_function,
+    as_metrics,
+    as_start,
+    require_scalar,
+    whole_number,
+)
 from .problem import AbstractBilevel, Pair, as_sets
 
 # Which blocks, and samples of each; None stands for all.
@@ -96,7 +103,7 @@ class MultiBlockBilevel(AbstractBilevel):
         self.upper_data = _as_blocks(upper_data, "upper_data")
         self.lower_data = _as_blocks(lower_data, "lower_data")
         as_data((self.y0[1], self.upper_data, self.lower_data), "y, upper_data, lower_data")
-        self.batch_size = None if batch_size is None else whole_number(batch_size, "batch_size", 1)
+        self.batch_size = as_batch_size(batch_size)
         self.blocks_per_step = blocks_per_step
         if blocks_per_step is not None:
             whole_number(blocks_per_step, "blocks_per_step", 1)

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 import optax.tree as otu
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PyTree
@@ -20,7 +19,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from ..method import AbstractMethod
 from ..problem import AbstractProblem, Known
 from ..validate import Refusal, in_range, one_of
-from ._shared import as_transformation, descended
+from ._shared import as_transformation, descended, require_steps
 from .blocks import MultiBlockBilevel, drawn_blocks, of_blocks
 
 
@@ -94,8 +93,7 @@ class BlockwiseVarianceReduction(AbstractMethod[BlockwiseVarianceReductionState]
     samples: ClassVar[bool] = True
 
     def __check_init__(self):
-        if not isinstance(self.upper, optax.GradientTransformation):
-            in_range(self, "upper", 0)
+        require_steps(self, "upper")
         in_range(self, "lower_step_size", 0)
         in_range(self, "tracking", 0, 1)
         in_range(self, "momentum", 0, 1, closed="right")

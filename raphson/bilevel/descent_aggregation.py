@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 import optax.tree as otu
 from jaxtyping import Array, Bool, Float, PyTree
 
@@ -20,7 +19,7 @@ from ..method import AbstractMethod
 from ..problem import AbstractProblem, Known
 from ..solution import Status
 from ..validate import in_range, whole_number
-from ._shared import as_transformation, at_rest, descended
+from ._shared import as_transformation, at_rest, descended, require_steps
 from .problem import AbstractBilevel
 
 
@@ -74,8 +73,7 @@ class DescentAggregation(AbstractMethod[DescentAggregationState]):
     samples: ClassVar[bool] = True
 
     def __check_init__(self):
-        if not isinstance(self.upper, optax.GradientTransformation):
-            in_range(self, "upper", 0)
+        require_steps(self, "upper")
         in_range(self, "upper_step_size", 0)
         in_range(self, "lower_step_size", 0)
         whole_number(self.inner_steps, "inner_steps", 1)

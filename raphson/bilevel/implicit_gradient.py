@@ -12,7 +12,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
-import optax
 import optax.tree as otu
 from jaxtyping import Array, Bool, Float, PyTree
 
@@ -29,6 +28,7 @@ from ._shared import (
     hypergradient,
     lower_solve,
     require_influence,
+    require_steps,
 )
 from .problem import AbstractBilevel
 
@@ -92,8 +92,7 @@ class ImplicitGradient(AbstractMethod[ImplicitGradientState]):
     samples: ClassVar[bool] = True
 
     def __check_init__(self):
-        if not isinstance(self.upper, optax.GradientTransformation):
-            in_range(self, "upper", 0)
+        require_steps(self, "upper")
         whole_number(self.inner_steps, "inner_steps", 1)
         if not isinstance(self.solver, lx.AbstractLinearSolver):
             raise ValueError(f"`solver` must be a linear solver of Lineax, got {self.solver!r}.")

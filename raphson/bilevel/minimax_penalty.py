@@ -18,7 +18,7 @@ from jaxtyping import Array, Int, PyTree
 from ..method import AbstractMethod
 from ..problem import AbstractProblem, Known
 from ..validate import in_range
-from ._shared import as_transformation, descended
+from ._shared import as_transformation, descended, require_steps
 from .problem import AbstractBilevel
 
 
@@ -69,9 +69,7 @@ class MinimaxPenalty(AbstractMethod[MinimaxPenaltyState]):
     samples: ClassVar[bool] = True
 
     def __check_init__(self):
-        for name in ("upper", "inner"):
-            if not isinstance(getattr(self, name), optax.GradientTransformation):
-                in_range(self, name, 0)
+        require_steps(self, "upper", "inner")
         if not callable(self.penalty):
             in_range(self, "penalty", 0)
 

@@ -24,7 +24,7 @@ from ..problem import (
     oracle,
     trace_function,
 )
-from ..validate import as_function, as_metrics, as_start, require_scalar, whole_number
+from ..validate import as_batch_size, as_function, as_metrics, as_start, require_scalar
 
 # Up to this many lower unknowns the Hessian by which answers are judged is dense.
 DENSE_LIMIT = 500
@@ -303,13 +303,15 @@ class BilevelSum(Bilevel):
         facts: Facts | None = None,
         **oracles: Callable[..., Any],
     ):
-        self.upper, self.lower_fn = as_function(upper, "upper"), as_function(lower, "lower")
-        self.y0, self.args = (as_start(x, "x"), as_start(y, "y")), args
+        # Functions of a sample besides.
+        above: Any = upper
+        below: Any = lower
+        super().__init__(
+            above, below, x, y, args, sets=sets, metrics=metrics, facts=facts, **oracles
+        )
         self.upper_data = as_data(upper_data, "upper_data")
         self.lower_data = as_data(lower_data, "lower_data")
-        self.batch_size = None if batch_size is None else whole_number(batch_size, "batch_size", 1)
-        self.sets, self.metrics = as_sets(sets), as_metrics(metrics)
-        self.oracles, self.facts, self.wrappers = oracles, facts or Facts(), ()
+        self.batch_size = as_batch_size(batch_size)
 
     @property
     def stochastic(self) -> bool:

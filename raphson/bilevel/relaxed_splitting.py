@@ -16,7 +16,7 @@ from jaxtyping import Array, PyTree
 from ..method import AbstractMethod
 from ..problem import AbstractProblem, Known
 from ..validate import in_range
-from ._shared import as_transformation, descended
+from ._shared import as_transformation, descended, require_steps
 from .problem import AbstractBilevel
 
 
@@ -66,9 +66,7 @@ class RelaxedSplitting(AbstractMethod[RelaxedSplittingState]):
     samples: ClassVar[bool] = True
 
     def __check_init__(self):
-        for name in ("upper", "inner"):
-            if not isinstance(getattr(self, name), optax.GradientTransformation):
-                in_range(self, name, 0)
+        require_steps(self, "upper", "inner")
         in_range(self, "weight", 0)
         in_range(self, "coupling", 0)
 

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 import optax.tree as otu
 from jaxtyping import Array, Bool, PyTree
 
@@ -18,7 +17,7 @@ from ..method import AbstractMethod
 from ..problem import AbstractProblem, Known
 from ..solution import Status
 from ..validate import in_range, whole_number
-from ._shared import as_transformation, at_rest, descended
+from ._shared import as_transformation, at_rest, descended, require_steps
 from .problem import AbstractBilevel
 
 
@@ -78,8 +77,7 @@ class TruncatedBackpropagation(AbstractMethod[TruncatedBackpropagationState]):
     samples: ClassVar[bool] = True
 
     def __check_init__(self):
-        if not isinstance(self.upper, optax.GradientTransformation):
-            in_range(self, "upper", 0)
+        require_steps(self, "upper")
         in_range(self, "step_size", 0)
         whole_number(self.inner_steps, "inner_steps", 1)
         if self.back is not None and whole_number(self.back, "back", 1) > self.inner_steps:

@@ -15,8 +15,15 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ..composite import AbstractNonsmooth
 from ..composite.nonsmooth import RescaledNonsmooth
-from ..problem import AbstractProblem, Facts, as_data, drawn, oracle, trace_function
-from ..validate import as_function, as_metrics, as_start, require_like, require_scalar, whole_number
+from ..problem import AbstractProblem, AbstractSampled, Facts, as_data, oracle, trace_function
+from ..validate import (
+    as_batch_size,
+    as_function,
+    as_metrics,
+    as_start,
+    require_like,
+    require_scalar,
+)
 
 
 class AbstractVariational(AbstractProblem):
@@ -161,7 +168,7 @@ class VariationalInequality(AbstractVariational):
         return type(self)(scaled, self.y0, self.args, nonsmooth=part)
 
 
-class VariationalSum(VariationalInequality):
+class VariationalSum(AbstractSampled, VariationalInequality):
     """Find z where 0 is in F(z) + G(z), with F the mean over a data set of an operator.
 
     Args:
@@ -204,29 +211,15 @@ class VariationalSum(VariationalInequality):
         facts: Facts | None = None,
         **oracles: Callable[..., Any],
     ):
-        self.fn, self.y0, self.args = as_function(fn), as_start(z, "z"), args
-        self.data = as_data(data)
-        self.batch_size = None if batch_size is None else whole_number(batch_size, "batch_size", 1)
-        self.nonsmooth = _as_nonsmooth(nonsmooth, self.y0)
-        self.metrics = as_metrics(metrics)
-        self.oracles, self.facts, self.wrappers = oracles, facts or Facts(), ()
-
-    @property
-    def num_samples(self) -> int:
-        """How many samples the data hold."""
-        return jax.tree.leaves(self.data)[0].shape[0]
-
-    @property
-    def stochastic(self) -> bool:
-        return self.batch_size is not None
+        # A function of a sample besides.
+        of: Any = fn
+        VariationalInequality.__init__(
+            self, of, z, args, nonsmooth=nonsmooth, metrics=metrics, facts=facts, **oracles
+        )
+        self.data, self.batch_size = as_data(data), as_batch_size(batch_size)
 
     def field(self, z: PyTree[Array]) -> PyTree[Array]:
         return self._mean(z, self.data)
-
-    @oracle
-    def sample(self, key: Array | None) -> PyTree[Array] | None:
-        """A batch of `batch_size` samples, or None for all of them."""
-        return drawn(self.data, self.batch_size, key)
 
     @oracle
     def batch_operator(self, z: PyTree[Array], batch: PyTree[Array] | None) -> PyTree[Array]:
@@ -366,7 +359,7 @@ class Saddle(AbstractVariational):
         return x, y
 
 
-class SaddleSum(Saddle):
+class SaddleSum(AbstractSampled, Saddle):
     """Find min over x, max over y, of the mean over a data set of f, plus g(x) - h(y).
 
     Args:
@@ -413,31 +406,17 @@ class SaddleSum(Saddle):
         facts: Facts | None = None,
         **oracles: Callable[..., Any],
     ):
-        self.fn, self.args, self.data = as_function(fn), args, as_data(data)
-        self.y0 = (as_start(x, "x"), as_start(y, "y"))
-        self.batch_size = None if batch_size is None else whole_number(batch_size, "batch_size", 1)
-        self.nonsmooth = as_parts(nonsmooth, self.y0)
-        self.metrics = as_metrics(metrics)
-        self.oracles, self.facts, self.wrappers = oracles, facts or Facts(), ()
-
-    @property
-    def num_samples(self) -> int:
-        """How many samples the data hold."""
-        return jax.tree.leaves(self.data)[0].shape[0]
-
-    @property
-    def stochastic(self) -> bool:
-        return self.batch_size is not None
+        # A function of a sample besides.
+        of: Any = fn
+        Saddle.__init__(
+            self, of, x, y, args, nonsmooth=nonsmooth, metrics=metrics, facts=facts, **oracles
+        )
+        self.data, self.batch_size = as_data(data), as_batch_size(batch_size)
 
     @oracle
     def value(self, z: tuple[PyTree[Array], PyTree[Array]]) -> Float[Array, ""]:
         """The mean of f."""
         return self._mean(z, self.data)
-
-    @oracle
-    def sample(self, key: Array | None) -> PyTree[Array] | None:
-        """A batch of `batch_size` samples, or None for all of them."""
-        return drawn(self.data, self.batch_size, key)
 
     @oracle
     def batch_value(

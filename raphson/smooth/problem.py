@@ -14,14 +14,14 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 from ..problem import (
     AbstractFunctionProblem,
     AbstractObjective,
+    AbstractSampled,
     Facts,
     Rescaled,
     as_data,
-    drawn,
     oracle,
     trace_function,
 )
-from ..validate import as_function, as_start, require_scalar, whole_number
+from ..validate import as_batch_size, as_function, as_start, require_scalar
 
 
 class Minimize(AbstractFunctionProblem, AbstractObjective):
@@ -64,7 +64,7 @@ class Minimize(AbstractFunctionProblem, AbstractObjective):
         require_scalar(out)
 
 
-class FiniteSum(AbstractObjective):
+class FiniteSum(AbstractSampled, AbstractObjective):
     """Minimize the mean over a data set of a loss of one sample.
 
     Args:
@@ -115,25 +115,11 @@ class FiniteSum(AbstractObjective):
         self.fn, self.y0, self.args = as_function(fn), as_start(y0), args
         self.data = as_data(data)
         self.held_out = jax.tree.map(jnp.asarray, held_out)
-        self.batch_size = None if batch_size is None else whole_number(batch_size, "batch_size", 1)
+        self.batch_size = as_batch_size(batch_size)
         self.oracles, self.facts, self.wrappers = oracles, facts or Facts(), ()
-
-    @property
-    def num_samples(self) -> int:
-        """How many samples the data hold."""
-        return jax.tree.leaves(self.data)[0].shape[0]
-
-    @property
-    def stochastic(self) -> bool:
-        return self.batch_size is not None
 
     def objective(self, y: PyTree[Array]) -> Float[Array, ""]:
         return self._mean_loss(y, self.data)
-
-    @oracle
-    def sample(self, key: Array | None) -> PyTree[Array] | None:
-        """A batch of `batch_size` samples, or None for all of them."""
-        return drawn(self.data, self.batch_size, key)
 
     @oracle
     def batch_value(self, y: PyTree[Array], batch: PyTree[Array] | None) -> Float[Array, ""]:
