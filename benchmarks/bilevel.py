@@ -13,9 +13,10 @@
    lower level is a sum over pixels apart, which needs no memory of its own.
 4. The hypergradient of a decay for every weight of softmax regression at one point, in double
    precision, against JAXopt, and TorchOpt and Betty where torch is installed, each to an error of
-   at most 10^-6: by conjugate gradients but for Betty, whose own (0.1.1) step on with the last
-   residual for the new one and do not converge; by its Neumann series then. Times are the median
-   of several, taken in turns.
+   at most 10^-6: by conjugate gradients, and Betty by its Neumann series, as its own conjugate
+   gradients (0.1.1) turn along the last residual where the new one belongs. Times are the median
+   of several, taken in turns. The peers are optional: `pip install -e .[peers]`, without Betty,
+   whose requirements new versions of pip refuse.
 
     python benchmarks/bilevel.py [--only cleaning memory million peers]
 """

@@ -6,7 +6,7 @@ are medians of warm calls, taken in turn; `of peers` is the time of `RiskParityC
 fastest peer. The second table is of many portfolios at once, as a backtest asks: ours in one
 compiled call, the peers' one after another.
 
-The peers are optional: `pip install riskparityportfolio tqdm quadprog pyfeng statsmodels`.
+The peers are optional: `pip install -e .[peers]`.
 
     python benchmarks/risk_parity.py
 """
@@ -139,7 +139,7 @@ def show(label, times):
 
 def main():
     if vanilla is None or pyfeng is None:
-        print("a peer is missing; pip install riskparityportfolio tqdm quadprog pyfeng statsmodels")
+        print("a peer is missing: pip install -e .[peers]")
     print(f"{'assets':<12}{'of peers':>8}   ms a portfolio")
     for n in SIZES:
         show(str(n), compare(n))
