@@ -86,7 +86,8 @@ def adamomentum(
         g: PyTree[Array], state: AdaMomentumState, t: Int[Array, ""]
     ) -> tuple[PyTree[Array], AdaMomentumState]:
         m = otu.update_moment(g, state.m, b1, 1)
-        v = jax.tree.map(lambda v: v + eps, otu.update_moment(m, state.v, b2, 2))
+        # With eps added last, XLA would read the old v once for the new one and once for u.
+        v = jax.tree.map(lambda m, v: (1 - b2) * m**2 + eps + b2 * v, m, state.v)
         m_hat, v_hat = otu.bias_correction(m, b1, t), otu.bias_correction(v, b2, t)
         u = jax.tree.map(lambda m, v: m / jnp.sqrt(v), m_hat, v_hat)
         return u, AdaMomentumState(t, m, v)

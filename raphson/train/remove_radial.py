@@ -35,7 +35,8 @@ def remove_radial(
 
     where the rows of a kernel are first its output channels, then, if these do not pass, all of it
     is one row. Leaves with fewer than two axes stay. Then weight_decay x is added, times wd_ratio
-    where directions were changed.
+    where directions were changed. Lengths count as at least 3e-16 in single precision, 1e-146 in
+    double, where those of the authors' code count as at least 1e-8.
 
     Args:
         inner: a transformation of gradients to directions, without a learning rate.
@@ -91,26 +92,21 @@ def _tangential(
     if jnp.ndim(x) < 2:
         return u, jnp.array(False)
 
+    # Barriers keep XLA from storing products: the squares of g, which Adam takes too, and all that
+    # it would sum once by rows and once as a whole.
+    g = jax.lax.optimization_barrier(g)
     u_rows, g_rows, x_rows = (matrix_view(leaf, output_first) for leaf in (u, g, x))
-    # Whose squares neither overflow nor underflow.
-    g_rows, x_rows = (_scaled(rows) for rows in (g_rows, x_rows))
     pairs = (g_rows, x_rows), (g_rows, g_rows), (x_rows, x_rows), (u_rows, x_rows)
-    # Behind a barrier: XLA would sum the products by rows and, from products stored, as a whole.
     by_row = jax.lax.optimization_barrier([jnp.sum(a * b, axis=1) for a, b in pairs])
+    least = jnp.finfo(x.dtype).tiny / jnp.finfo(x.dtype).eps  # below, squares underflow
 
     def radial(gx: Array, gg: Array, xx: Array, ux: Array, n: int) -> tuple[Array, Bool[Array, ""]]:
-        sizes = jnp.sqrt(gg) * jnp.sqrt(xx)
-        cosines = jnp.abs(gx) / jnp.where(sizes > 0, sizes, 1)
-        return ux / jnp.where(xx > 0, xx, 1), jnp.max(cosines) < delta / n**0.5
+        gg, xx = jnp.maximum(gg, least), jnp.maximum(xx, least)
+        cosines = jnp.abs(gx) / (jnp.sqrt(gg) * jnp.sqrt(xx))
+        return ux / xx, jnp.max(cosines) < delta / n**0.5
 
     of_rows, each = radial(*by_row, n=x_rows.shape[1])
     of_all, whole = radial(*(jnp.sum(sums) for sums in by_row), n=x_rows.size)
     tangential = u_rows - jnp.where(each, of_rows, of_all)[:, None] * x_rows
     changed = each | whole
     return jnp.where(changed, from_matrix_view(tangential, x, output_first), u), changed
-
-
-def _scaled(rows: Array) -> Array:
-    """By the largest entry."""
-    largest = jnp.max(jnp.abs(rows), initial=0)
-    return rows / jnp.where(largest > 0, largest, 1)

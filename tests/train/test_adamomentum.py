@@ -2,8 +2,10 @@
 
 import re
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from raphson.train import adamomentum
@@ -46,6 +48,20 @@ def test_first_step_is_long():
 def test_parameters_without_gradient_stay():
     path = walked(adamomentum(0.1), jnp.array([1.0, 2.0]), [jnp.array([0.0, 1.0])] * 3)
     np.testing.assert_array_equal([x[0] for x in path], 1.0)
+
+
+def test_donated_it_moves_no_more_memory_than_adamw():
+    x = jnp.ones((512, 512))
+
+    def traffic(optimizer):
+        def step(x, state, gradient):
+            updates, state = optimizer.update(gradient, state, x)
+            return optax.apply_updates(x, updates), state
+
+        compiled = jax.jit(step, donate_argnums=(0, 1)).lower(x, optimizer.init(x), x).compile()
+        return compiled.cost_analysis()["bytes accessed"]
+
+    assert traffic(adamomentum(0.1)) < 1.01 * traffic(optax.adamw(0.1))
 
 
 @pytest.mark.parametrize(

@@ -109,11 +109,19 @@ def test_weights_of_length_0_stay_finite():
     np.testing.assert_allclose(updates, 0.01, rtol=1e-6)
 
 
-def test_small_weights_and_gradients_are_judged_by_their_angle():
-    x, g = jnp.full((2, 3), 1e-30), jnp.full((2, 3), 1e-30)
+@pytest.mark.parametrize(("dtype", "size"), [(jnp.float64, 1e-30), (jnp.float32, 1e-15)])
+def test_small_weights_and_gradients_are_judged_by_their_angle(dtype, size):
+    x, g = jnp.full((2, 3), size, dtype), jnp.full((2, 3), size, dtype)
     transformation = remove_radial(optax.identity())
     updates, _ = transformation.update(g, transformation.init(x), x)
     np.testing.assert_array_equal(updates, g)
+
+
+def test_weights_whose_squares_underflow_are_left_alone():
+    x, g = jnp.full((2, 3), 1.1e-19, jnp.float32), jnp.array([[1.0, -1.0, 1e-3]] * 2, jnp.float32)
+    transformation = remove_radial(optax.identity())
+    updates, _ = transformation.update(g, transformation.init(x), x)
+    np.testing.assert_allclose(updates, g, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
