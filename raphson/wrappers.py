@@ -36,6 +36,7 @@ _COUNTED_AS = {
     "coupling_x": ("coupling",),
     "coupling_y": ("coupling",),
     "mixed": ("product", "product"),
+    "batch_mixed": ("product", "product"),
     "upper_product": ("product",),
     "lower_product": ("product",),
     "hvp": ("product",),
@@ -51,7 +52,7 @@ _LEVELS = (
 )
 _VECTORS = (
     *("gradient", "residual", "operator", "batch_operator", "apply", "mv", "hvp", "batch_hvp"),
-    *("jvp", "vjp", "mixed", "coupling_x", "coupling_y", *_LEVELS),
+    *("jvp", "vjp", "mixed", "batch_mixed", "coupling_x", "coupling_y", *_LEVELS),
 )
 _PAIRS = ("value_and_gradient", "batch_value_and_gradient")
 

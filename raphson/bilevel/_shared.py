@@ -103,6 +103,40 @@ def require_influence(problem: AbstractBilevel, x: PyTree[Array], y: PyTree[Arra
         )
 
 
+def scan_keys(key: Array | None, steps: int) -> tuple[Array | None, Array | None, Array | None]:
+    """Keys for later, for what follows a scan and for each of its steps; None if none is drawn."""
+    if key is None:
+        return None, None, None
+    keys = jax.random.split(key, steps + 2)
+    return keys[0], keys[1], keys[2:]
+
+
+def estimated(
+    problem: AbstractBilevel,
+    level: int,
+    now: tuple[PyTree[Array], PyTree[Array], PyTree[Array]],
+    batches: tuple[Any, Any, Any],
+    before: Any = None,
+    estimate: Any = None,
+    m: Any = 1.0,
+) -> tuple[PyTree[Array], PyTree[Array], PyTree[Array]]:
+    """The gradients of F and f at (x, y) and of f at (x, z), by x at `level` 0 and by y at 1.
+
+    Where there is an estimate, its error is carried on from before: g + (1 - m) (estimate - g-).
+    """
+    upper, lower, apart = batches
+
+    def gradients(x: PyTree[Array], y: PyTree[Array], z: PyTree[Array]) -> Any:
+        F = problem.upper_gradient(x, y, upper)[level]
+        f = problem.lower_gradient(x, y, lower)[level]
+        return F, f, problem.lower_gradient(x, z, apart)[level]
+
+    new = gradients(*now)
+    if estimate is None:
+        return new
+    return otu.add_scale(new, 1 - m, otu.sub(estimate, gradients(*before)))
+
+
 def as_transformation(upper: Any) -> optax.GradientTransformation:
     """The Optax transformation that a learning rate stands for, or the one that is given."""
     return upper if isinstance(upper, optax.GradientTransformation) else optax.sgd(upper)

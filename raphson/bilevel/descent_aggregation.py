@@ -19,7 +19,7 @@ from ..method import AbstractMethod
 from ..problem import AbstractProblem, Known
 from ..solution import Status
 from ..validate import in_range, whole_number
-from ._shared import as_transformation, at_rest, descended, require_steps
+from ._shared import as_transformation, at_rest, descended, require_steps, scan_keys
 from .problem import AbstractBilevel
 
 
@@ -90,10 +90,7 @@ class DescentAggregation(AbstractMethod[DescentAggregationState]):
     def step(
         self, problem: Any, y: PyTree[Array], state: DescentAggregationState
     ) -> tuple[PyTree[Array], DescentAggregationState]:
-        (x, _), key, last, keys = y, state.key, None, None
-        if key is not None:
-            keys = jax.random.split(key, self.inner_steps + 2)
-            key, last, keys = keys[0], keys[1], keys[2:]
+        (x, _), (key, last, keys) = y, scan_keys(state.key, self.inner_steps)
         held = problem.sets[1] is not None
         count = jnp.arange(self.inner_steps)
 

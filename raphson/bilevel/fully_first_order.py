@@ -16,6 +16,7 @@ from jaxtyping import Array, Int, PyTree
 from ..method import AbstractMethod
 from ..problem import AbstractProblem, Known
 from ..validate import in_range, one_of, whole_number
+from ._shared import estimated, scan_keys
 from .problem import AbstractBilevel
 
 # The powers of 1 / k by which the steps a and b fall, without and with momentum.
@@ -103,11 +104,8 @@ class FullyFirstOrder(AbstractMethod[FullyFirstOrderState]):
     def step(
         self, problem: Any, y: PyTree[Array], state: FullyFirstOrderState
     ) -> tuple[PyTree[Array], FullyFirstOrderState]:
-        (x, y), z, key = y, state.z, state.key
-        last = inner_keys = None
-        if key is not None:
-            keys = jax.random.split(key, self.inner_steps + 2)
-            key, last, inner_keys = keys[0], keys[1], keys[2:]
+        (x, y), z = y, state.z
+        key, last, keys = scan_keys(state.key, self.inner_steps)
         p, q = POWERS[self.momentum][self.noise or ("both" if problem.stochastic else "none")]
         dtype = jnp.result_type(*jax.tree.leaves(x))
         k = state.count.astype(dtype) + jnp.asarray(self.offset, dtype)
@@ -120,44 +118,32 @@ class FullyFirstOrder(AbstractMethod[FullyFirstOrderState]):
         def inner(carry: Any, key: Array | None) -> tuple[Any, None]:
             y, z, estimate, before = carry
             now = x, y, z
-            F_y, f_y, f_z = estimate = _estimated(problem, 1, now, before, estimate, m, key)
+            batches = _batches(problem, key)
+            F_y, f_y, f_z = estimate = estimated(problem, 1, now, batches, before, estimate, m)
             y = otu.add_scale(y, -a, otu.add_scale(F_y, w, f_y))
             z = otu.add_scale(z, -b, f_z)
             y, z = (problem.project((x, each))[1] for each in (y, z))
             return (y, z, *((estimate, now) if self.momentum else (None, None))), None
 
         start = y, z, by_y, before_y
-        (y, z, by_y, before_y), _ = jax.lax.scan(inner, start, inner_keys, self.inner_steps)
+        (y, z, by_y, before_y), _ = jax.lax.scan(inner, start, keys, self.inner_steps)
 
-        F_x, f_x, f_z = by_x = _estimated(problem, 0, (x, y, z), before_x, by_x, m, last)
+        now = x, y, z
+        batches = _batches(problem, last)
+        F_x, f_x, f_z = by_x = estimated(problem, 0, now, batches, before_x, by_x, m)
         moved = otu.add_scale(F_x, w, otu.sub(f_x, f_z))
         after = problem.project((otu.add_scale(x, -self.ratio * a, moved), y))[0]
         estimates = before = None
         if self.momentum:
-            estimates, before = (by_y, by_x), (before_y, (x, y, z))
+            estimates, before = (by_y, by_x), (before_y, now)
         return (after, y), FullyFirstOrderState(z, estimates, before, state.count + 1, key)
 
     def known(self, problem: Any, y: PyTree[Array], state: FullyFirstOrderState) -> Known:
         return Known()
 
 
-def _estimated(
-    problem: Any, level: int, now: Any, before: Any, estimate: Any, m: Array, key: Array | None
-) -> tuple[PyTree[Array], PyTree[Array], PyTree[Array]]:
-    """The gradients of F and f at (x, y) and of f at (x, z), each on a batch of its own.
-
-    They are by x at `level` 0 and by y at 1. Where there is an estimate, its error is carried on.
-    """
+def _batches(problem: Any, key: Array | None) -> tuple[Any, Any, Any]:
+    """For F and f at (x, y) and for f at (x, z), each of its own."""
     keys = (None, None) if key is None else jax.random.split(key)
     (upper, lower), (_, apart) = (problem.sample(each) for each in keys)
-
-    def gradients(x: PyTree[Array], y: PyTree[Array], z: PyTree[Array]) -> Any:
-        F = problem.upper_gradient(x, y, upper)[level]
-        f = problem.lower_gradient(x, y, lower)[level]
-        return F, f, problem.lower_gradient(x, z, apart)[level]
-
-    new = gradients(*now)
-    if estimate is None:
-        return new
-    carried = otu.sub(estimate, gradients(*before))
-    return otu.add_scale(new, 1 - m, carried)
+    return upper, lower, apart

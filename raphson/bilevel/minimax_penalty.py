@@ -40,7 +40,9 @@ class MinimaxPenalty(AbstractMethod[MinimaxPenaltyState]):
         x  takes a step along  F_x(x, y) + w (f_x(x, y) - f_x(x, z))
 
     No second derivative is asked for, and any loss that Optax can train can be the lower level:
-    two copies of the model are held. The bias is O(1 / w).
+    two copies of the model are held. The bias is O(1 / w). Where the memory of the optimizers of
+    both copies is too much, `inner=rp.train.layer_sampling(optax.adam(1e-5), layers, period)`
+    trains a few layers at a time, the same of both.
 
     Args:
         upper: the step size of x, positive, or an Optax transformation.

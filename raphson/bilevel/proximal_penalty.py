@@ -18,12 +18,15 @@ from jaxtyping import Array, Int, PyTree
 from ..method import AbstractMethod
 from ..problem import AbstractProblem, Known
 from ..validate import in_range, whole_number
+from ._shared import estimated, scan_keys
 from .problem import AbstractBilevel
 
 
 class ProximalPenaltyState(eqx.Module):
     z: PyTree[Array]  # follows a minimum of f alone
     centers: tuple[PyTree[Array], PyTree[Array]]  # of y and of z
+    estimates: PyTree[Array]  # of the gradients by y and by x, where there is momentum
+    before: PyTree[Array]  # the points x, y, z of these estimates, likewise
     count: Int[Array, ""]
     key: Array | None
 
@@ -52,6 +55,9 @@ class ProximalPenalty(AbstractMethod[ProximalPenaltyState]):
         radius: r, positive: how far a proximal step reaches.
         center: b, in (0, 1].
         inner_steps: N, at least 1.
+        momentum: m, in (0, 1], or a function of the step count. Each gradient is then estimated as
+            g + (1 - m) (estimate - g_before), both g on one batch, which averages noise away. By
+            default it is g.
 
     Raises:
         ValueError: if a hyperparameter is outside its range.
@@ -73,6 +79,7 @@ class ProximalPenalty(AbstractMethod[ProximalPenaltyState]):
     radius: float = 1.0
     center: float = 1.0
     inner_steps: int = 10
+    momentum: float | Callable[[Array], Any] | None = None
 
     question: ClassVar[type[AbstractProblem]] = AbstractBilevel
     samples: ClassVar[bool] = True
@@ -84,48 +91,64 @@ class ProximalPenalty(AbstractMethod[ProximalPenaltyState]):
             in_range(self, "penalty", 0)
         in_range(self, "center", 0, 1, closed="right")
         whole_number(self.inner_steps, "inner_steps", 1)
+        if self.momentum is not None and not callable(self.momentum):
+            in_range(self, "momentum", 0, 1, closed="right")
 
     def init(self, problem: Any, y: PyTree[Array], key: Array | None) -> ProximalPenaltyState:
-        z = problem.project(y)[1]
+        x, y = y
+        z = problem.project((x, y))[1]
+        estimates = before = None
+        if self.momentum is not None:
+            before = (x, y, z), (x, y, z)
+            estimates = otu.zeros_like(((y, y, y), (x, x, x)))
         key = key if problem.stochastic else None
-        return ProximalPenaltyState(z, (z, z), jnp.array(0, jnp.int32), key)
+        return ProximalPenaltyState(z, (z, z), estimates, before, jnp.array(0, jnp.int32), key)
 
     def step(
         self, problem: Any, y: PyTree[Array], state: ProximalPenaltyState
     ) -> tuple[PyTree[Array], ProximalPenaltyState]:
-        (x, y), z, key = y, state.z, state.key
-        last = inner_keys = None
-        if key is not None:
-            keys = jax.random.split(key, self.inner_steps + 2)
-            key, last, inner_keys = keys[0], keys[1], keys[2:]
-        sigma: Any = self.penalty(state.count) if callable(self.penalty) else self.penalty
+        (x, y), z = y, state.z
+        key, last, keys = scan_keys(state.key, self.inner_steps)
         dtype = jnp.result_type(*jax.tree.leaves(x))
+        # 1 / (k + 1) of an int32 would come in single precision.
+        k = state.count.astype(dtype)
+        sigma: Any = self.penalty(k) if callable(self.penalty) else self.penalty
+        m: Any = self.momentum(k) if callable(self.momentum) else self.momentum
+        m = None if m is None else jnp.where(k == 0, 1, jnp.asarray(m, dtype))
         sigma, g, r = (
             jnp.asarray(each, dtype) for each in (sigma, self.inner_step_size, self.radius)
         )
+        by_y, by_x = state.estimates or (None, None)
+        before_y, before_x = state.before or (None, None)
 
         def inner(carry: Any, key: Array | None) -> tuple[Any, None]:
-            y, z = carry
-            upper, lower = problem.sample(key)
-            F_y = problem.upper_gradient(x, y, upper)[1]
-            f_y, f_z = (problem.lower_gradient(x, each, lower)[1] for each in (y, z))
+            y, z, estimate, before = carry
+            now, (upper, lower) = (x, y, z), problem.sample(key)
+            batches = upper, lower, lower
+            F_y, f_y, f_z = estimate = estimated(problem, 1, now, batches, before, estimate, m)
             slopes = otu.add_scale(f_y, sigma, F_y), f_z
 
             def moved(y: Any, slope: Any, center: Any) -> Any:
                 slope = otu.add_scale(slope, 1 / r, otu.sub(y, center))
                 return problem.project((x, otu.add_scale(y, -g, slope)))[1]
 
-            return tuple(map(moved, (y, z), slopes, state.centers)), None
+            y, z = map(moved, (y, z), slopes, state.centers)
+            return (y, z, *((None, None) if m is None else (estimate, now))), None
 
-        (y, z), _ = jax.lax.scan(inner, (y, z), inner_keys, self.inner_steps)
+        (y, z, by_y, before_y), _ = jax.lax.scan(
+            inner, (y, z, by_y, before_y), keys, self.inner_steps
+        )
         centers = otu.add_scale(state.centers, self.center, otu.sub((y, z), state.centers))
 
-        upper, lower = problem.sample(last)
-        F_x = problem.upper_gradient(x, y, upper)[0]
-        f_x, f_z = (problem.lower_gradient(x, each, lower)[0] for each in (y, z))
+        now, (upper, lower) = (x, y, z), problem.sample(last)
+        batches = upper, lower, lower
+        F_x, f_x, f_z = by_x = estimated(problem, 0, now, batches, before_x, by_x, m)
         slope = otu.add_scale(F_x, 1 / sigma, otu.sub(f_x, f_z))
         x = problem.project((otu.add_scale(x, -self.step_size, slope), y))[0]
-        return (x, y), ProximalPenaltyState(z, centers, state.count + 1, key)
+        estimates = before = None
+        if m is not None:
+            estimates, before = (by_y, by_x), (before_y, now)
+        return (x, y), ProximalPenaltyState(z, centers, estimates, before, state.count + 1, key)
 
     def known(self, problem: Any, y: PyTree[Array], state: ProximalPenaltyState) -> Known:
         return Known()

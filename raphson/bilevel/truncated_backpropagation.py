@@ -17,7 +17,7 @@ from ..method import AbstractMethod
 from ..problem import AbstractProblem, Known
 from ..solution import Status
 from ..validate import in_range, whole_number
-from ._shared import as_transformation, at_rest, descended, require_steps
+from ._shared import as_transformation, at_rest, descended, require_steps, scan_keys
 from .problem import AbstractBilevel
 
 
@@ -98,10 +98,7 @@ class TruncatedBackpropagation(AbstractMethod[TruncatedBackpropagationState]):
     def step(
         self, problem: Any, y: PyTree[Array], state: TruncatedBackpropagationState
     ) -> tuple[PyTree[Array], TruncatedBackpropagationState]:
-        (x, y), key, last, keys = y, state.key, None, None
-        if key is not None:
-            keys = jax.random.split(key, self.inner_steps + 2)
-            key, last, keys = keys[0], keys[1], keys[2:]
+        (x, y), (key, last, keys) = y, scan_keys(state.key, self.inner_steps)
         back = self.inner_steps if self.back is None else self.back
         held = problem.sets[1] is not None
 

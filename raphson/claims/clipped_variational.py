@@ -29,7 +29,8 @@ PAPER = Paper(
     note=(
         "Settings of the two methods: `clip`, and for extragradient `shared_sample=False`. The "
         "theory assumes a variance; Sadiev and others (2023) do without, and so do the checks. Its "
-        "constants, far too careful in practice, are not checked."
+        "constants, far too careful in practice, are not checked. Where F is negatively comonotone "
+        "the two steps of extragradient differ: `update`."
     ),
 )
 STEPS = (0.003, 0.01, 0.03)
@@ -85,6 +86,26 @@ def growing_levels_take_the_bias_away(budget: Budget) -> Verdict:
     return Verdict(quantile(lambda t: (t + 1) ** (2 / 3)), 0.6, quantile(4.0), case)
 
 
+@claim(
+    PAPER,
+    "Where F is not monotone, but negatively comonotone, clipped extragradient whose second step "
+    "is shorter ends at most 0.6 from the solution in 95 % of runs.",
+)
+def shorter_second_steps_do_without_monotonicity(budget: Budget) -> Verdict:
+    def quantile(s: float, update: float, clip: float | None = 4.0) -> float:
+        method = Extragradient(s, clip=clip, shared_sample=False, update=update)
+        return float(np.quantile(_ends(problem, method, 2000, seeds), 0.95))
+
+    problem, seeds = _turned(), budget.pick(300, 3000)
+    case = (
+        f"0.95-quantile of the distance over {seeds} runs of 2000 steps, s = 0.9 and 0.009, the "
+        f"start {_start(problem):.1f} from the solution, level 4; control: two steps alike, the "
+        "best of three, or not clipped, the lesser"
+    )
+    alike = min(quantile(s, 1.0) for s in (0.01, 0.1, 0.9))
+    return Verdict(quantile(0.9, 0.01), 0.6, min(alike, quantile(0.9, 0.01, None)), case)
+
+
 def _extragradient(step_size: Any, clip: Any) -> Extragradient:
     return Extragradient(step_size, clip=clip, shared_sample=False)
 
@@ -94,23 +115,36 @@ def _descent_ascent(step_size: Any, clip: Any) -> GradientDescentAscent:
 
 
 def _heavy_tailed(n: int = 20_000, skewed: bool = False) -> VariationalSum:
-    """A strongly monotone affine operator of 10 unknowns plus noise from a finite set of mean 0.
-
-    The noise is of a Pareto-distributed length, in directions at random and their opposites, or
-    along a single direction, then less its mean.
-    """
+    """A strongly monotone affine operator of 10 unknowns plus noise from a finite set of mean 0."""
     base = strongly_monotone(np.linspace(0.2, 1, 5), 0.5)
     A, a, b, mu = base.args
     matrix = jnp.block([[mu * jnp.eye(5), A], [-A.T, mu * jnp.eye(5)]])
+    return _noisy(matrix, jnp.concatenate(base.y0), jnp.concatenate([a, b]), n, skewed)
+
+
+def _turned(n: int = 20_000) -> VariationalSum:
+    """F of 10 unknowns in five planes, each turned and -0.4 as far, plus noise likewise.
+
+    It is negatively comonotone with rho = 0.4 / 1.16, and its solution is 0.
+    """
+    matrix = jnp.kron(jnp.eye(5), jnp.array([[-0.4, 1.0], [-1.0, -0.4]]))
+    return _noisy(matrix, jnp.ones(10), jnp.zeros(10), n, skewed=False)
+
+
+def _noisy(matrix: Array, start: Array, solution: Array, n: int, skewed: bool) -> VariationalSum:
+    """An affine operator plus noise of a Pareto-distributed length.
+
+    Its directions are at random, and their opposites, or a single one, then less its mean.
+    """
+    d = len(matrix)
     rng = np.random.default_rng(0)
     lengths = rng.uniform(size=(n, 1)) ** (-1 / 1.5)
-    directions = rng.standard_normal((1 if skewed else n, 10))
+    directions = rng.standard_normal((1 if skewed else n, d))
     noise = lengths * directions / np.linalg.norm(directions, axis=1, keepdims=True)
     noise = noise - noise.mean(axis=0) if skewed else np.concatenate([noise, -noise])
-    solution = jnp.concatenate([a, b])
     return VariationalSum(
         _shifted,
-        jnp.concatenate(base.y0),
+        start,
         noise,
         (matrix, solution),
         batch_size=1,

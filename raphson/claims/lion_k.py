@@ -23,8 +23,7 @@ PAPER = Paper(
     implements=("raphson.train.lion_k",),
     note=(
         "optax.lion is Lion-K with the sign, to rounding. Both multiply the decay by the learning "
-        "rate, so that the bound 1 / weight_decay does not depend on it. The implicit form of the "
-        "decay is left out."
+        "rate, so that the bound 1 / weight_decay does not depend on it."
     ),
 )
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
-from ..bilevel import Bilevel, ProximalPenalty
+from ..bilevel import Bilevel, BilevelSum, ProximalPenalty
 from ..bilevel.problem import AbstractBilevel
+from ..compiled import compiled
 from ..engine import solve
 from ..problems import flat_valley, jumping_minimum
 from ..smooth.problem import Minimize
 from . import Budget, Paper, Verdict, claim
 from ._history import history
-from .fully_first_order import Alternating
+from .fully_first_order import Alternating, ends_of
 
 PAPER = Paper(
     slug="penalty-bilevel",
@@ -24,9 +29,8 @@ PAPER = Paper(
     year=2024,
     implements=("raphson.bilevel.ProximalPenalty",),
     note=(
-        "The weights of the single-loop form are chosen here, and its variant with momentum is "
-        "left out. Where the lower minimum jumps with x the method ends at the jump, and the "
-        "problem does not certify it."
+        "The weights of the single-loop form and of its momentum are chosen here. Where the lower "
+        "minimum jumps with x the method ends at the jump, and the problem does not certify it."
     ),
 )
 
@@ -99,6 +103,40 @@ def a_jump_is_not_certified(budget: Budget) -> Verdict:
     case = f"least residual after {steps} steps, sigma from 0.1 to 0.001; control: flat valley"
     found, control = least(jumping_minimum()), least(flat_valley())
     return Verdict(found, 0.9, control, case, at_most=False)
+
+
+@claim(
+    PAPER,
+    "Where the upper level is noisy, momentum ends nearer to the solution than the plain method "
+    "after as many gradients, at the same step size: at most half of its error.",
+)
+def momentum_averages_noise_away(budget: Budget) -> Verdict:
+    steps, seeds, sigma = 2000, budget.pick(32, 256), 0.005
+    draws = np.random.default_rng(0).normal(size=(4000, 1))
+    data = draws - draws.mean(), np.zeros(1)
+    problem = BilevelSum(_noisy, _valley, *flat_valley().y0, *data, batch_size=1)
+
+    def error(momentum: Any, steps: int) -> float:
+        method = ProximalPenalty(penalty=sigma, center=0.1, inner_steps=1, momentum=momentum)
+        keys = jax.random.split(jax.random.key(0), seeds)
+        ends = np.asarray(compiled(ends_of, problem, method, keys, steps))
+        return float(np.sqrt(np.mean((ends - 2 / (sigma + 4)) ** 2)))
+
+    # Momentum asks for each gradient at two points.
+    plain, carried = error(None, 2 * steps), error(lambda k: 10 / (k + 10), steps)
+    case = (
+        f"root mean square of |x - x*| over {seeds} seeds, {steps} steps, single loop, x* that of "
+        f"sigma = {sigma:g}; control: plain, twice"
+    )
+    return Verdict(carried, 0.5 * plain, plain, case)
+
+
+def _noisy(x: Array, y: Array, draw: Array, args: None) -> Array:
+    return ((y[0] - 1) ** 2 + y[1] ** 2) / 2 + x**2 / 4 + draw[0] * (x + y[0] - y[1])
+
+
+def _valley(x: Array, y: Array, draw: Array, args: None) -> Array:
+    return (y[0] + y[1] - x) ** 2 / 2
 
 
 def _penalized(problem: Bilevel, x: Array, sigma: float) -> float:

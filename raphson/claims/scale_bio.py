@@ -24,11 +24,15 @@ PAPER = Paper(
     title="ScaleBiO: Scalable Bilevel Optimization for LLM Data Reweighting",
     authors="Pan, Zhang, Zhang, Pan, Xu, Zhang, Pi, Wang, Zhang",
     year=2024,
-    implements=("raphson.bilevel.MinimaxPenalty", "raphson.problems.data_reweighting"),
+    implements=(
+        "raphson.bilevel.MinimaxPenalty",
+        "raphson.problems.data_reweighting",
+        "raphson.train.layer_sampling",
+    ),
     note=(
-        "Checked on digits and softmax regression, not on language models; the sampling of layers "
-        "that saves memory there is left out. The weights collapse on the one clean source: their "
-        "entropy ends near 0."
+        "Checked on digits and softmax regression, not on language models, where the sampling of "
+        "layers saves memory. The weights collapse on the one clean source: their entropy ends "
+        "near 0."
     ),
 )
 

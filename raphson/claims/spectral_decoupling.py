@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from ..compiled import compiled
 from ..engine import solve
+from ..problems import moons
 from ..smooth import Minimize, TrustRegionNewton
 from ..train import spectral_decoupling
 from . import Budget, Paper, Verdict, claim
@@ -55,12 +56,12 @@ def features_are_decoupled(budget: Budget) -> Verdict:
 )
 def both_features_of_moons_are_learned(budget: Budget) -> Verdict:
     seeds = range(budget.pick(2, 20))
-    runs = [(*_moons(seed, 300, 0.6), *_moons(100 + seed, 1000, 0.0), seed) for seed in seeds]
+    problems = [moons(margin=0.6, noise=0.05, seed=seed) for seed in seeds]
 
     def accuracy(strength: float) -> float:
         found = [
-            compiled(_accuracy, strength, _network(seed), *map(jnp.asarray, samples))
-            for *samples, seed in runs
+            compiled(_accuracy, strength, _network(seed), problem.data, problem.held_out)
+            for seed, problem in zip(seeds, problems, strict=True)
         ]
         return float(np.mean(found))
 
@@ -94,16 +95,6 @@ def _responses(penalty: Any, strength: float) -> Float[Array, "2"]:
     return features * solve(problem, TrustRegionNewton()).value
 
 
-def _moons(seed: int, n: int, margin: float) -> tuple[np.ndarray, np.ndarray]:
-    """Points on two half circles that hold each other, moved apart by the margin; their labels."""
-    rng, labels = np.random.default_rng(seed), np.where(np.arange(n) % 2, 1.0, -1.0)
-    angle, half = np.pi * rng.random(n), 0.5 * labels
-    points = np.stack([half - labels * np.cos(angle), 0.25 - labels * np.sin(angle)], axis=1)
-    points[:, 1] -= np.where(labels > 0, 0.0, 0.5)
-    points[:, 1] -= labels * margin / 2
-    return points + 0.05 * rng.normal(size=(n, 2)), labels
-
-
 def _network(seed: int) -> list[tuple[Array, Array]]:
     rng = np.random.default_rng(seed)
     return [
@@ -113,8 +104,10 @@ def _network(seed: int) -> list[tuple[Array, Array]]:
 
 
 def _accuracy(
-    strength: Any, layers: Any, x: Array, labels: Array, x_after: Array, labels_after: Array
+    strength: Any, layers: Any, data: tuple[Array, Array], held_out: tuple[Array, Array]
 ) -> Float[Array, ""]:
+    (x, labels), (x_after, labels_after) = data, held_out
+
     def outputs(layers: Any, x: Float[Array, "n 2"]) -> Float[Array, " n"]:
         (weight, bias), (out_weight, out_bias) = layers
         return (jax.nn.relu(x @ weight + bias[None]) @ out_weight + out_bias[None])[:, 0]

@@ -23,7 +23,8 @@ PAPER = Paper(
     implements=("raphson.train.tngd",),
     note=(
         "The circuit is simulated: what the paper claims of speed is the hardware's, and not "
-        "checked here. The paper's delay, by which A is older than the gradient, is left out."
+        "checked here. That a delay can beat exact natural gradient is not reproduced: here it "
+        "does what as much more analog time does."
     ),
 )
 DAMPING = 0.1
@@ -69,7 +70,7 @@ def settles_at_the_rate_of_the_slowest_mode(budget: Budget) -> Verdict:
     def excess(euler_steps: int | None) -> float:
         far = [
             np.linalg.norm(compiled(_noiseless, curvature, g, time, euler_steps) - rest)
-            / (np.linalg.norm(rest) * np.exp(-slowest * time))
+            / (np.linalg.norm(g - rest) * np.exp(-slowest * time))
             for time in times
         ]
         return float(np.nanmax(far))
@@ -89,18 +90,53 @@ def settles_at_the_rate_of_the_slowest_mode(budget: Budget) -> Verdict:
 def beats_gradient_descent_and_adam_by_steps(budget: Budget) -> Verdict:
     rates = np.geomspace(0.01, 10, budget.pick(10, 40))
 
-    def least(make: Any, rates: np.ndarray) -> float:
+    def least(make: Any) -> float:
         return float(np.nanmin(compiled(_losses, make, rates, _signed_rows())))
 
-    def circuit(time: float) -> float:
-        return least(lambda rate: tngd(rate, 1e-3, time), np.array([0.3]))
-
-    best = min(least(optax.sgd, rates), least(optax.adam, rates))
+    best = min(least(optax.sgd), least(optax.adam))
     case = (
         f"loss on breast cancer over their best ({best:.3g}), at the learning rate 0.3, analog "
         "time 1000; control: analog time 0.1"
     )
-    return Verdict(circuit(1e3) / best, 0.8, circuit(0.1) / best, case)
+    return Verdict(_circuit(1e3) / best, 0.8, _circuit(0.1) / best, case)
+
+
+@claim(
+    PAPER,
+    "Where the voltages begin each step at the gradient, more analog time lowers the loss that 20 "
+    "steps come to, all the way from gradient descent to natural gradient.",
+)
+def analog_time_leads_from_descent_to_natural_gradient(budget: Budget) -> Verdict:
+    times = np.geomspace(1e-2, 1e4, budget.pick(7, 25))
+
+    def worst(damping: float) -> float:
+        losses = [_circuit(time, damping, warm_start=False) for time in times]
+        return float(np.max(np.array(losses[1:]) / losses[:-1]))
+
+    case = (
+        f"greatest ratio of the losses of neighbors of {len(times)} times from 0.01 to 10,000, "
+        "logistic regression on breast cancer, learning rate 0.3; control: damping 10, by which "
+        "natural gradient is but a shorter step"
+    )
+    return Verdict(worst(1e-3), 1.0, worst(10.0), case)
+
+
+@claim(
+    PAPER,
+    "A delay, in which the circuit runs on by the last gradient and curvature, lowers the loss "
+    "that 20 steps of a short analog time come to.",
+)
+def delay_helps(_: Budget) -> Verdict:
+    plain = _circuit(5.0)
+
+    def delayed(delay: float) -> float:
+        return _circuit(5.0, delay=delay) / plain
+
+    case = (
+        "loss over that without a delay, on breast cancer, analog time 5 and delay 5, learning "
+        "rate 0.3; control: a delay of 0.05"
+    )
+    return Verdict(delayed(5.0), 0.97, delayed(0.05), case)
 
 
 def _system() -> tuple[Float[np.ndarray, "10 10"], Float[np.ndarray, " 10"]]:
@@ -135,25 +171,46 @@ def _signed_rows() -> Float[np.ndarray, "456 31"]:
     return features * signs[:, None]
 
 
+def _circuit(
+    time: float, damping: float = 1e-3, delay: float = 0.0, warm_start: bool = True
+) -> float:
+    """The loss on breast cancer after 20 steps at the learning rate 0.3."""
+    time, damping, delay = float(time), float(damping), float(delay)
+    return float(compiled(_circuit_loss, time, damping, delay, warm_start, _signed_rows()))
+
+
+def _circuit_loss(
+    time: Any, damping: Any, delay: Any, warm_start: bool, rows: Array
+) -> Float[Array, ""]:
+    settings = {"delay": delay, "warm_start": warm_start, "model": _margin, "loss": _logistic}
+    return _loss(tngd(0.3, damping, time, **settings), rows)
+
+
+def _margin(x: Array, row: Array) -> Float[Array, "1"]:
+    return (row @ x)[None]
+
+
+def _logistic(margin: Float[Array, "1"], _: Array) -> Float[Array, ""]:
+    return jnp.logaddexp(0, -margin[0])
+
+
 def _losses(make: Any, rates: Array, rows: Array) -> Float[Array, " rates"]:
-    """After 20 steps, at each learning rate."""
+    """At each learning rate."""
+    return jax.vmap(lambda rate: _loss(make(rate), rows))(rates)
 
-    def model(x: Array) -> Array:
-        return rows @ x
 
-    def loss(margins: Array) -> Array:
-        return jnp.mean(jnp.logaddexp(0, -margins))
+def _loss(optimizer: Any, rows: Array) -> Float[Array, ""]:
+    """After 20 steps."""
+    optimizer = optax.with_extra_args_support(optimizer)
 
-    def reached(rate: Array) -> Array:
-        optimizer = optax.with_extra_args_support(make(rate))
+    def loss(x: Array) -> Array:
+        return jnp.mean(jnp.logaddexp(0, -rows @ x))
 
-        def step(_: Any, carry: Any) -> Any:
-            x, state = carry
-            g = jax.grad(lambda x: loss(model(x)))(x)
-            change, state = optimizer.update(g, state, x, model_fn=model, loss_fn=loss)
-            return x + change, state
+    def step(_: Any, carry: Any) -> Any:
+        x, state = carry
+        batch = {"inputs": rows, "targets": rows}
+        change, state = optimizer.update(jax.grad(loss)(x), state, x, **batch)
+        return x + change, state
 
-        x = jnp.zeros(rows.shape[1])
-        return loss(model(jax.lax.fori_loop(0, 20, step, (x, optimizer.init(x)))[0]))
-
-    return jax.vmap(reached)(rates)
+    x = jnp.zeros(rows.shape[1])
+    return loss(jax.lax.fori_loop(0, 20, step, (x, optimizer.init(x)))[0])

@@ -17,6 +17,7 @@ from .bilevels import (
     few_shot_digits as few_shot_digits,
     hyper_cleaning as hyper_cleaning,
     hyper_representation as hyper_representation,
+    margin_svm as margin_svm,
     weight_decay as weight_decay,
 )
 from .blocks import shared_center as shared_center
@@ -103,7 +104,9 @@ from .training import (
     autoencoder as autoencoder,
     convolution as convolution,
     language as language,
+    moons as moons,
     poisson_network as poisson_network,
+    temporal_order as temporal_order,
 )
 from .valleys import (
     coupled_levels as coupled_levels,
@@ -178,7 +181,9 @@ _GROUPS: dict[str, dict[str, Callable[..., AbstractProblem]]] = {
         "training/mnist": partial(convolution, "mnist"),
         "training/autoencoder": autoencoder,
         "training/language": language,
+        "training/moons": moons,
         "training/poisson": poisson_network,
+        "training/temporal_order": temporal_order,
     },
     "linear": {
         "poisson/1d": partial(poisson, (100,)),
@@ -208,6 +213,7 @@ _GROUPS: dict[str, dict[str, Callable[..., AbstractProblem]]] = {
         "bilevel/weight_decay": weight_decay,
         "bilevel/hyper_representation": hyper_representation,
         "bilevel/constrained_svm": constrained_svm,
+        "bilevel/margin_svm": margin_svm,
         "bilevel/few_shot_digits": few_shot_digits,
         "bilevel/data_reweighting": data_reweighting,
         "bilevel/quartic": quartic_levels,

@@ -1,4 +1,4 @@
-"""Small real models to train: images, text, a differential equation, a code of few numbers.
+"""Small models to train: images, text, sequences, a differential equation, a code, two moons.
 
 Each is a `FiniteSum` over its samples with others held out, a loss without regularization, and
 starts from random weights of the variance 1 / (number of inputs), biases 0, drawn by NumPy.
@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from ..problem import Facts
 from ..smooth.problem import FiniteSum
-from ..validate import whole_number
+from ..validate import require_number, whole_number
 from ._shared import dense, fed_forward
 from .data import split
 
@@ -162,6 +162,83 @@ def language(*, batch_size: int | None = 32, seed: int = 0) -> FiniteSum:
     return _trained(_language_loss, y0, windows[kept], windows[~kept], batch_size)
 
 
+def moons(
+    *,
+    margin: float = 0.0,
+    noise: float = 0.1,
+    hidden: int = 32,
+    batch_size: int | None = 64,
+    seed: int = 0,
+) -> FiniteSum:
+    """A perceptron, 2-hidden-1 with tanh, on two moons that hold each other: mean logistic loss.
+
+    The moons are half circles of radius 1, each with half of the samples. A line tells most of them
+    apart, and with a margin of 0.6 nearly all.
+
+    Args:
+        margin: how far the moons that are trained on are moved apart; those held out never are, so
+            that only how the moons bend tells them apart.
+        noise: standard deviation of the normal noise on both coordinates.
+        hidden: number of hidden units.
+        batch_size: samples that a stochastic method draws at each step; None for all 1,000.
+        seed: of the start and the samples; 1,000 more are held out.
+
+    Returns:
+        The problem; y is a tuple of the two layers, each a pair (weight, bias). A sample is a point
+        and its label, 1 or -1, which is the sign that the output is to have.
+
+    Raises:
+        ValueError: if an argument is unfit.
+
+    Example:
+        >>> problem = moons()
+        >>> problem.num_samples, [weight.shape for weight, bias in problem.y0]
+        (1000, [(2, 32), (32, 1)])
+    """
+    require_number(margin, "`margin` of moons", 0, closed="left")
+    require_number(noise, "`noise` of moons", 0, closed="left")
+    rng = np.random.default_rng(whole_number(seed, "seed"))
+    y0 = dense((2, whole_number(hidden, "hidden", 1), 1), rng)
+    training, held_out = _moons(rng, margin, noise), _moons(rng, 0.0, noise)
+    return _trained(_moons_loss, y0, training, held_out, batch_size)
+
+
+def temporal_order(
+    *, length: int = 20, hidden: int = 30, batch_size: int | None = 64, seed: int = 0
+) -> FiniteSum:
+    """A recurrent network that is to tell in which order two symbols came: mean cross-entropy.
+
+    One symbol in the second tenth of a sequence and one in its fifth are 4 or 5, all others 0 to 3
+    at random. Which of the four orders it was is read by a linear layer at the end, from h = tanh(h
+    turn + embedding[symbol] + bias), 0 before. The longer the sequence, the more gradients vanish
+    on the way back, or explode.
+
+    Args:
+        length: of the sequences, at least 10.
+        hidden: number of hidden units.
+        batch_size: sequences that a stochastic method draws at each step; None for all 1,000.
+        seed: of the start and the sequences; 1,000 more are held out.
+
+    Returns:
+        The problem; y is a dictionary of arrays.
+
+    Raises:
+        ValueError: if an argument is unfit.
+
+    Example:
+        >>> problem = temporal_order()
+        >>> [leaf.shape for leaf in problem.data], problem.y0["turn"].shape
+        ([(1000, 20), (1000,)], (30, 30))
+    """
+    rng = np.random.default_rng(whole_number(seed, "seed"))
+    length, hidden = whole_number(length, "length", 10), whole_number(hidden, "hidden", 1)
+    (turn, bias), (read, shift) = dense((hidden, hidden, 4), rng)
+    embedding = jnp.asarray(rng.standard_normal((6, hidden)))
+    y0 = {"turn": turn, "bias": bias, "embedding": embedding, "read": read, "shift": shift}
+    training, held_out = _sequences(rng, length), _sequences(rng, length)
+    return _trained(_order_loss, y0, training, held_out, batch_size)
+
+
 def _trained(loss: Any, y0: Any, data: Any, held_out: Any, batch_size: int | None) -> FiniteSum:
     return FiniteSum(
         loss, y0, data, batch_size=batch_size, held_out=held_out, facts=Facts(convex=False)
@@ -178,6 +255,46 @@ def _windows() -> Int[np.ndarray, "windows characters"]:
     coded = np.array([number.get(character, _ALPHABET - 1) for character in text])
     starts = np.linspace(0, len(coded) - _WINDOW - 1, _WINDOWS).astype(int)
     return coded[starts[:, None] + np.arange(_WINDOW + 1)]
+
+
+def _moons(rng: np.random.Generator, margin: float, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    """1,000 points, and to which moon each belongs."""
+    signs = np.where(np.arange(1000) % 2, 1.0, -1.0)
+    angles = np.pi * rng.random(1000)
+    across, up = -np.cos(angles) + 0.5, 0.25 - np.sin(angles) - margin / 2
+    points = signs[:, None] * np.stack([across, up], axis=1)
+    return points + noise * rng.normal(size=(1000, 2)), signs
+
+
+def _moons_loss(
+    y: Any, sample: tuple[Float[Array, " 2"], Float[Array, ""]], _: None
+) -> Float[Array, ""]:
+    point, sign = sample
+    return jnp.logaddexp(0, -sign * fed_forward(y, point)[0])
+
+
+def _sequences(
+    rng: np.random.Generator, length: int
+) -> tuple[Int[np.ndarray, "1000 length"], Int[np.ndarray, "1000"]]:
+    """1,000 sequences of symbols, and which order each holds."""
+    symbols, orders = rng.integers(0, 4, (1000, length)), rng.integers(0, 4, 1000)
+    for tenth, which in ((1, orders // 2), (4, orders % 2)):
+        places = rng.integers(tenth * length // 10, (tenth + 1) * length // 10, 1000)
+        symbols[np.arange(1000), places] = 4 + which
+    return symbols, orders
+
+
+def _order_loss(
+    y: dict[str, Array], sample: tuple[Int[Array, " length"], Int[Array, ""]], _: None
+) -> Float[Array, ""]:
+    symbols, order = sample
+
+    def step(h: Array, symbol: Array) -> tuple[Array, None]:
+        return jnp.tanh(h @ y["turn"] + y["embedding"][symbol] + y["bias"]), None
+
+    h, _ = jax.lax.scan(step, jnp.zeros_like(y["bias"]), symbols)
+    logits = h @ y["read"] + y["shift"]
+    return optax.losses.softmax_cross_entropy_with_integer_labels(logits, order)
 
 
 def _convolution_loss(

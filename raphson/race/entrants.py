@@ -28,7 +28,7 @@ from ..problem import AbstractProblem, Known
 from .peers import PEERS, RATE
 
 # Families whose methods take a step size that no theory gives: it is tuned, and is named so.
-TUNED = {"saddle": ("step_size",), "bilevel": ("upper", "step_size")}
+TUNED = {"saddle": ("step_size",), "bilevel": ("upper", "step_size", "upper_step_size")}
 RATE_OF_VARIANTS = 0.1
 # What races under a name of its own beside the method with its defaults.
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -17,10 +17,10 @@ import optax.tree as otu
 from jaxtyping import Array, Float, Int, PyTree
 
 from ..method import AbstractMethod, iterate
-from ..problem import AbstractProblem, Facts, Known
+from ..problem import AbstractProblem, Known
 from ..validate import in_range, whole_number
+from ._shared import ProximalStep
 from .composite import CompositeSaddle
-from .problem import AbstractVariational
 
 Pair = tuple[PyTree[Array], PyTree[Array]]
 
@@ -153,10 +153,15 @@ class AcceleratedPrimalDual(AbstractMethod[AcceleratedPrimalDualState]):
             descent = otu.add(problem.gradient((at, y)), problem.coupling_x((x, y)))
             x, _ = problem.resolvent((otu.add_scale(x, -s, descent), y), (s, 1 / p))
         else:
-            inner = _ProximalStep(problem, problem.gradient((at, y)), (x, y), (s, 1 / p))
-            start = inner.y0
+            slope_f = problem.gradient((at, y))
+
+            def linearized(z: Pair) -> Pair:
+                by_x = otu.add(slope_f, problem.coupling_x(z))
+                return by_x, otu.scale(-1, problem.coupling_y(z))
+
+            inner = ProximalStep(problem, (x, y), (s, 1 / p), linearized)
             run = iterate(
-                inner, self.inner, start, None, rtol=0.0, atol=0.0, max_steps=self.inner_steps
+                inner, self.inner, inner.y0, rtol=0.0, atol=0.0, max_steps=self.inner_steps
             )
             x, y = inner.unscaled(self.inner.answer(inner, run.y, run.state))
         mean = _between(mean[0], x, w), _between(mean[1], y, w)
@@ -182,59 +187,6 @@ class AcceleratedPrimalDual(AbstractMethod[AcceleratedPrimalDualState]):
             coupled = 0.0 if A is None else jnp.where(curved, 4, 2) * A**2 / mu
         smooth = 2 * L if self.accelerated else (k + 1) * L
         return p, (k + 1) / (smooth + coupled + (k + 1) * L_x)
-
-
-class _ProximalStep(AbstractVariational):
-    """The saddle of <d, x> + phi(x, y) + g(x) - h(y) + |x - a|^2 / (2 s) - |y - b|^2 / (2 t).
-
-    Its unknown is (x / sqrt s, y / sqrt t), for which the operator is strongly monotone with the
-    modulus 1, whatever s and t.
-    """
-
-    problem: Any
-    direction: PyTree[Array]
-    y0: Pair
-    steps: tuple[Array, Array]
-    args: PyTree
-    metrics: dict[str, Callable[..., Any]]
-    oracles: dict[str, Callable[..., Any]]
-    facts: Facts
-    wrappers: tuple[Any, ...]
-
-    def __init__(self, problem: Any, direction: PyTree[Array], center: Pair, steps: Any):
-        self.problem, self.direction, self.steps = problem, direction, steps
-        self.y0 = self._scaled(center, -0.5)
-        self.args, self.metrics, self.oracles = None, {}, {}
-        self.facts, self.wrappers = Facts(), ()
-
-    @property
-    def smooth(self) -> bool:
-        return self.problem.smooth
-
-    def unscaled(self, z: Pair) -> Pair:
-        """The pair (x, y) that the unknown stands for."""
-        return self._scaled(z, 0.5)
-
-    def field(self, z: Pair) -> Pair:
-        at = self.unscaled(z)
-        by_x = otu.add(self.direction, self.problem.coupling_x(at))
-        by_y = otu.scale(-1, self.problem.coupling_y(at))
-        return otu.add(self._scaled((by_x, by_y), 0.5), otu.sub(z, self.y0))
-
-    def backward(self, z: Pair, step_size: Any) -> Pair:
-        sizes = step_size if isinstance(step_size, tuple) else (step_size, step_size)
-        sizes = tuple(size * step for size, step in zip(sizes, self.steps, strict=True))
-        return self._scaled(self.problem.resolvent(self.unscaled(z), sizes), -0.5)
-
-    def traced(self, y: Pair) -> _ProximalStep:
-        return self
-
-    def rescaled(self, y_scale: Any, value_scale: Any) -> _ProximalStep:
-        raise ValueError("a proximal step cannot be scaled: scale the problem.")
-
-    def _scaled(self, z: Pair, power: float) -> Pair:
-        (s, t), (x, y) = self.steps, z
-        return otu.scale(s**power, x), otu.scale(t**power, y)
 
 
 def _between(a: PyTree[Array], b: PyTree[Array], weight: Array) -> PyTree[Array]:

@@ -19,13 +19,14 @@ from jaxtyping import Array, Int, PyTree
 from ..method import AbstractMethod
 from ..problem import AbstractProblem, Known
 from ..validate import in_range
-from ._shared import moved, require_positive, scheduled
+from ._shared import asked, moved, require_positive, scheduled
 from .problem import Saddle
 
 
 class CompetitiveGradientState(eqx.Module):
-    operator: PyTree[Array]  # F at the iterate
+    operator: PyTree[Array] | None  # F at the iterate; not held where it is sampled
     count: Int[Array, ""]
+    key: Array | None
 
 
 class CompetitiveGradient(AbstractMethod[CompetitiveGradientState]):
@@ -41,7 +42,7 @@ class CompetitiveGradient(AbstractMethod[CompetitiveGradientState]):
     does to 0. Optimistic steps take g from ahead: z+ = z - s g(z - s g(z)).
 
     The system is solved by conjugate gradients for g_x, with products by f_xy alone. On a sampled
-    problem F and the products are those of all samples.
+    problem F and the products of a step are those of one batch.
 
     Args:
         step_size: s, positive; a pair for x and for y, or a function of the step count from 0.
@@ -68,6 +69,7 @@ class CompetitiveGradient(AbstractMethod[CompetitiveGradientState]):
     optimistic: bool = eqx.field(static=True, default=False)
 
     question: ClassVar[type[AbstractProblem]] = Saddle
+    samples: ClassVar[bool] = True
 
     def __check_init__(self):
         require_positive(self, "step_size", pair=True, schedule=True)
@@ -79,31 +81,43 @@ class CompetitiveGradient(AbstractMethod[CompetitiveGradientState]):
                 "`problem` must be a Saddle without nonsmooth parts for CompetitiveGradient, got "
                 f"{problem.nonsmooth!r}."
             )
-        return CompetitiveGradientState(problem.operator(y), jnp.array(0, jnp.int32))
+        operator = None if problem.stochastic else problem.operator(y)
+        key = key if problem.stochastic else None
+        return CompetitiveGradientState(operator, jnp.array(0, jnp.int32), key)
 
     def step(
         self, problem: Any, y: PyTree[Array], state: CompetitiveGradientState
     ) -> tuple[PyTree[Array], CompetitiveGradientState]:
         # 1 / (t + 1) of an int32 would come in single precision.
         s = scheduled(self.step_size, state.count.astype(jnp.result_type(*jax.tree.leaves(y))))
-        after = moved(y, s, self._direction(problem, y, state.operator))
+        key, now = (None, None) if state.key is None else jax.random.split(state.key)
+        batch = problem.sample(now)
+        operator = problem.batch_operator(y, batch) if problem.stochastic else state.operator
+        after = moved(y, s, self._direction(problem, y, operator, batch))
         if self.optimistic:
-            after = moved(y, s, self._direction(problem, after, problem.operator(after)))
-        return after, CompetitiveGradientState(problem.operator(after), state.count + 1)
+            ahead = asked(problem, after, batch)
+            after = moved(y, s, self._direction(problem, after, ahead, batch))
+        operator = None if problem.stochastic else problem.operator(after)
+        return after, CompetitiveGradientState(operator, state.count + 1, key)
 
     def known(self, problem: Any, y: PyTree[Array], state: CompetitiveGradientState) -> Known:
         return Known(residual=state.operator)
 
-    def _direction(self, problem: Any, z: PyTree[Array], operator: PyTree[Array]) -> PyTree[Array]:
+    def _direction(
+        self, problem: Any, z: PyTree[Array], operator: Any, batch: PyTree[Array] | None
+    ) -> PyTree[Array]:
         """(g_x, g_y), by (I + a^2 f_xy f_yx) g_x = F_x - a f_xy F_y and g_y = F_y + a f_yx g_x."""
         F_x, F_y = operator
         no_x, no_y = otu.zeros_like(z)
 
+        def mixed(v: PyTree[Array]) -> PyTree[Array]:
+            return problem.mixed(z, v) if batch is None else problem.batch_mixed(z, v, batch)
+
         def by_xy(v: PyTree[Array]) -> PyTree[Array]:
-            return otu.scale(self.alpha, problem.mixed(z, (no_x, v))[0])
+            return otu.scale(self.alpha, mixed((no_x, v))[0])
 
         def by_yx(v: PyTree[Array]) -> PyTree[Array]:
-            return otu.scale(self.alpha, problem.mixed(z, (v, no_y))[1])
+            return otu.scale(self.alpha, mixed((v, no_y))[1])
 
         system = lx.FunctionLinearOperator(
             lambda v: otu.add(v, by_xy(by_yx(v))),

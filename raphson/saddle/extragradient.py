@@ -5,7 +5,8 @@ Popov (1980), A Modification of the Arrow-Hurwicz Method for Search of Saddle Po
 Hsieh, Iutzeler, Malick, Mertikopoulos (2019), On the Convergence of Single-Call Stochastic
 Extra-Gradient Methods; Chae, Kim, Kim (2024), Two-Timescale Extragradient for Finding Local Minimax
 Points; Gorbunov, Danilova, Dobre, Dvurechensky, Gasnikov, Gidel (2022), Clipped Stochastic Methods
-for Variational Inequalities with Heavy-Tailed Noise.
+for Variational Inequalities with Heavy-Tailed Noise; Diakonikolas, Daskalakis, Jordan (2021),
+Efficient Methods for Structured Nonconvex-Nonconcave Min-Max Optimization.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from ..method import AbstractMethod
 from ..problem import AbstractProblem, Known
-from ..validate import one_of, require_number
+from ..validate import in_range, one_of, require_number
 from ._shared import asked, clipped, moved, require_players, require_positive, scheduled
 from .problem import AbstractVariational
 
@@ -61,6 +62,9 @@ class Extragradient(AbstractMethod[ExtragradientState]):
     On a sampled problem each call is answered on a batch. There noise may be heavy-tailed: then
     `clip` keeps single answers from throwing the iterate far off, whatever their length.
 
+    Where F is not monotone, but <F(z) - F(w), z - w> >= -rho |F(z) - F(w)|^2, the second step must
+    be shorter than the first: r s with r = `update`, for s above 2 rho.
+
     Args:
         step_size: s, positive, below 1 / L where F is L-Lipschitz, 0.5 / L for past and optimistic,
             0.41 / L for reflected. A pair is one step for each player, on a set for each player:
@@ -76,6 +80,7 @@ class Extragradient(AbstractMethod[ExtragradientState]):
         shared_sample: whether both calls of a two-call step are answered on one batch. On batches
             of their own, as in the papers on noise, they may diverge at a constant step where F is
             monotone, but not strongly.
+        update: r, in (0, 1]: what part of s steps by W, of extragradient and past. By default all.
 
     Raises:
         ValueError: if a hyperparameter is outside its range, or a single-call form or a sampled
@@ -97,6 +102,7 @@ class Extragradient(AbstractMethod[ExtragradientState]):
     average: bool = eqx.field(static=True, default=False)
     clip: float | Callable[[Array], Any] | None = None
     shared_sample: bool = eqx.field(static=True, default=True)
+    update: float | None = None
 
     question: ClassVar[type[AbstractProblem]] = AbstractVariational
     samples: ClassVar[bool] = True
@@ -134,6 +140,14 @@ class Extragradient(AbstractMethod[ExtragradientState]):
             require_positive(self, "step_size", pair=True, schedule=True)
         if self.clip is not None:
             require_positive(self, "clip", schedule=True)
+        if self.update is not None:
+            in_range(self, "update", 0, 1, closed="right")
+            if self.variant not in ("extragradient", "past"):
+                raise ValueError(
+                    "`update` of Extragradient must be left out for the variant "
+                    f"{self.variant!r}, whose leading point hangs on the last step, got "
+                    f"{self.update!r}."
+                )
 
     def init(self, problem: Any, y: PyTree[Array], key: Array | None) -> ExtragradientState:
         require_players(self, problem)
@@ -180,7 +194,9 @@ class Extragradient(AbstractMethod[ExtragradientState]):
             if self.variant == "optimistic":
                 base = moved(Z, s, otu.sub(clipped(W, clip), V))
             else:
-                base = problem.resolvent(moved(X, s, clipped(W, clip)), s)
+                r = 1 if self.update is None else self.update
+                shorter = jax.tree.map(lambda s: r * s, s)
+                base = problem.resolvent(moved(X, shorter, clipped(W, clip)), shorter)
 
         y, operator = Z, W
         if self.variant == "extragradient":

@@ -6,18 +6,18 @@ Inclusions; Halpern (1967), Fixed Points of Nonexpanding Maps.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax.tree as otu
-from jaxtyping import Array, ArrayLike, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from ..method import AbstractMethod, iterate
-from ..problem import AbstractProblem, Facts, Known, oracle
+from ..problem import AbstractProblem, Known
 from ..validate import in_range, whole_number
-from ._shared import moved
+from ._shared import ProximalStep
 from .extragradient import Extragradient
 from .problem import AbstractVariational
 
@@ -116,71 +116,3 @@ class HalpernProximalPoint(AbstractMethod[HalpernProximalPointState]):
         if problem.stochastic:
             return Known()
         return Known(residual=problem.natural_residual(y, state.operator))
-
-
-class ProximalStep(AbstractVariational):
-    """Find z where 0 is in F(z) + G(z) + (z - u) / s, through the door of the problem of F and G.
-
-    F is asked as it is, and the last term belongs to the resolvent, in closed form.
-    """
-
-    variational: AbstractVariational
-    y0: PyTree[Array]
-    step_size: ArrayLike
-    metrics: dict[str, Any]
-    args: PyTree
-    oracles: dict[str, Any]
-    facts: Facts
-    wrappers: tuple[Any, ...]
-
-    def __init__(self, variational: AbstractVariational, u: PyTree[Array], step_size: ArrayLike):
-        self.variational, self.y0, self.step_size = variational, u, step_size
-        self.metrics, self.args, self.oracles = {}, None, {}
-        self.facts, self.wrappers = Facts(), ()
-
-    @property
-    def smooth(self) -> bool:
-        return False
-
-    @property
-    def two_players(self) -> bool:
-        return self.variational.two_players
-
-    @property
-    def stochastic(self) -> bool:
-        return self.variational.stochastic
-
-    @property
-    def num_samples(self) -> int:
-        """How many samples the data hold."""
-        return self.variational.num_samples  # pyright: ignore[reportAttributeAccessIssue]
-
-    @property
-    def batch_size(self) -> int:
-        """How many are drawn."""
-        return self.variational.batch_size  # pyright: ignore[reportAttributeAccessIssue]
-
-    def field(self, z: PyTree[Array]) -> PyTree[Array]:
-        return self.variational.operator(z)
-
-    def backward(self, z: PyTree[Array], step_size: Any) -> PyTree[Array]:
-        # G and the quadratic are one step of G, from between z and u.
-        share = jax.tree.map(lambda t: t / (t + self.step_size), step_size)
-        left = jax.tree.map(lambda share: share * self.step_size, share)
-        return self.variational.resolvent(moved(z, share, otu.sub(z, self.y0)), left)
-
-    @oracle
-    def sample(self, key: Array | None) -> PyTree[Array] | None:
-        """A batch of the problem."""
-        return self.variational.sample(key)
-
-    @oracle
-    def batch_operator(self, z: PyTree[Array], batch: PyTree[Array] | None) -> PyTree[Array]:
-        """F estimated on a batch."""
-        return self.variational.batch_operator(z, batch)
-
-    def traced(self, y: PyTree[Array]) -> Self:
-        return self
-
-    def rescaled(self, y_scale: PyTree[Array], value_scale: ArrayLike) -> Self:
-        raise ValueError("a proximal step cannot be scaled: scale the problem.")

@@ -321,10 +321,17 @@ class Saddle(AbstractVariational):
         self, z: tuple[PyTree[Array], PyTree[Array]], v: tuple[PyTree[Array], PyTree[Array]]
     ) -> tuple[PyTree[Array], PyTree[Array]]:
         """The pair (f_xy v_y, f_yx v_x) of products with the mixed second derivative."""
-        (x, y), (v_x, v_y) = z, v
-        by_x = lambda y: jax.grad(self.value)((x, y))[0]
-        by_y = lambda x: jax.grad(self.value)((x, y))[1]
-        return jax.jvp(by_x, (y,), (v_y,))[1], jax.jvp(by_y, (x,), (v_x,))[1]
+        return _mixed(self.value, z, v)
+
+    @oracle
+    def batch_mixed(
+        self,
+        z: tuple[PyTree[Array], PyTree[Array]],
+        v: tuple[PyTree[Array], PyTree[Array]],
+        batch: PyTree[Array] | None,
+    ) -> tuple[PyTree[Array], PyTree[Array]]:
+        """These products estimated on a batch."""
+        return self.mixed(z, v)
 
     def backward(self, z: PyTree[Array], step_size: Any) -> PyTree[Array]:
         steps = step_size if isinstance(step_size, tuple) else (step_size, step_size)
@@ -433,6 +440,16 @@ class SaddleSum(AbstractSampled, Saddle):
         by_x, by_y = jax.grad(self.batch_value)(z, batch)
         return by_x, otu.scale(-1, by_y)
 
+    @oracle
+    def batch_mixed(
+        self,
+        z: tuple[PyTree[Array], PyTree[Array]],
+        v: tuple[PyTree[Array], PyTree[Array]],
+        batch: PyTree[Array] | None,
+    ) -> tuple[PyTree[Array], PyTree[Array]]:
+        """The products with the mixed second derivative of the mean of f over a batch."""
+        return _mixed(lambda z: self.batch_value(z, batch), z, v)
+
     def traced(self, y: tuple[PyTree[Array], PyTree[Array]]) -> Self:
         sample = jax.tree.map(lambda leaf: leaf[0], self.data)
         fn, out = trace_function(self.fn, *y, sample, self.args)
@@ -444,6 +461,14 @@ class SaddleSum(AbstractSampled, Saddle):
 
     def _mean(self, z: tuple[PyTree[Array], PyTree[Array]], samples: Any) -> Float[Array, ""]:
         return jnp.mean(jax.vmap(lambda sample: self.fn(*z, sample, self.args))(samples))
+
+
+def _mixed(value: Callable[[Any], Array], z: Any, v: Any) -> tuple[PyTree[Array], PyTree[Array]]:
+    """The pair (f_xy v_y, f_yx v_x) for f the value."""
+    (x, y), (v_x, v_y) = z, v
+    by_x = lambda y: jax.grad(value)((x, y))[0]
+    by_y = lambda x: jax.grad(value)((x, y))[1]
+    return jax.jvp(by_x, (y,), (v_y,))[1], jax.jvp(by_y, (x,), (v_x,))[1]
 
 
 def _prox(part: AbstractNonsmooth | None, z: PyTree[Array], step_size: Any) -> PyTree[Array]:

@@ -1,11 +1,16 @@
 """Training: optimizers as Optax transformations, for a loop that the user owns."""
 
 from ._polar import polar_factor as polar_factor
+from .adagrad_norm import adagrad_norm as adagrad_norm
 from .adahessian import adahessian as adahessian
 from .adamomentum import adamomentum as adamomentum
 from .adamp import adamp as adamp
 from .adan import adan as adan
-from .adaptive_batch import coordinate_test as coordinate_test, norm_test as norm_test
+from .adaptive_batch import (
+    coordinate_test as coordinate_test,
+    inner_product_test as inner_product_test,
+    norm_test as norm_test,
+)
 from .adaptive_braking import adaptive_braking as adaptive_braking
 from .auon import auon as auon
 from .batch_scaling import (
@@ -36,6 +41,7 @@ from .gradient_regularization import regularized_value_and_grad as regularized_v
 from .guided_forward_gradient import guided_value_and_grad as guided_value_and_grad
 from .half_life_schedule import half_life_schedule as half_life_schedule
 from .induced_metric import induced_metric as induced_metric
+from .layer_sampling import layer_sampling as layer_sampling
 from .lens import (
     Learner as Learner,
     Lens as Lens,
@@ -76,3 +82,4 @@ from .tngd import tngd as tngd
 from .vanishing_gradient_penalty import (
     vanishing_gradient_penalty as vanishing_gradient_penalty,
 )
+from .weight_centralization import weight_centralization as weight_centralization

@@ -5,6 +5,8 @@ Lau, Liu, Kolar (2024), AdAdaGrad: Adaptive Batch Size Schemes for Adaptive Grad
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
@@ -46,8 +48,9 @@ def norm_test(
         >>> int(rp.train.norm_test(gradients, eta=0.5)), int(rp.train.norm_test(gradients, 2.0))
         (5, 2)
     """
-    size, variances, squares = _moments("norm_test", gradients, eta, samples)
-    return _next_size(size, jnp.sum(variances), eta**2 * jnp.sum(squares), limit)
+    rows, variances, mean = _moments("norm_test", gradients, eta, samples)
+    bound = eta**2 * jnp.sum(mean**2)
+    return _next_size(samples * len(rows), jnp.sum(variances), bound, limit)
 
 
 def coordinate_test(
@@ -79,14 +82,63 @@ def coordinate_test(
         >>> int(rp.train.coordinate_test(jnp.array([[3.0, 4.0], [1.0, 0.0]]), eta=0.5))
         8
     """
-    size, variances, squares = _moments("coordinate_test", gradients, eta, samples)
-    return _next_size(size, variances, eta**2 * squares, limit)
+    rows, variances, mean = _moments("coordinate_test", gradients, eta, samples)
+    return _next_size(samples * len(rows), variances, eta**2 * mean**2, limit)
+
+
+def inner_product_test(
+    gradients: PyTree[Array],
+    eta: float,
+    nu: float = math.inf,
+    samples: int = 1,
+    limit: int = 2**30,
+) -> Int[Array, ""]:
+    """The next batch size, for a relative error of at most eta along the gradient alone.
+
+    As `norm_test`, with the variance W of a sample's part along the mean g, and the rest of the
+    variance, across it, only held to nu:
+
+        max(b, ceil(W / (eta^2 |g|^2)), ceil((sum_j V_j - W) / (nu^2 |g|^2)))
+
+    which is never more than that test's where nu is at least eta. It is enough for a direction that
+    most likely descends.
+
+    Args:
+        gradients: as in `norm_test`.
+        eta: the relative error along the gradient, positive.
+        nu: the relative error across it, positive, for the orthogonality test; 5.84, the tangent
+            of 80 degrees, is usual. By default there is none.
+        samples: how many samples each of the gradients is the mean of.
+        limit: the largest size to return, below 2**31.
+
+    Returns:
+        The size, a whole number, safe under `jit` and `vmap`.
+
+    Raises:
+        ValueError: if an argument is unfit.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import raphson as rp
+        >>> gradients = jnp.array([[3.0, 1.0], [1.0, -1.0]])
+        >>> [int(rp.train.inner_product_test(gradients, 0.5, nu)) for nu in (1e3, 0.3)]
+        [2, 6]
+    """
+    rows, variances, mean = _moments("inner_product_test", gradients, eta, samples)
+    require_number(nu, "`nu` of inner_product_test", 0, closed="right")
+    square, total = jnp.sum(mean**2), jnp.sum(variances)
+    direction = mean / jnp.where(square > 0, jnp.sqrt(square), 1)
+    # Where the mean is 0 all is across it, and the bound no number or 0: the size is the limit.
+    along = samples * jnp.var(rows @ direction, ddof=1)
+    both = jnp.stack([along, jnp.maximum(total - along, 0)])
+    bounds = square * jnp.array([eta, nu]) ** 2
+    return _next_size(samples * len(rows), both, bounds, limit)
 
 
 def _moments(
     owner: str, gradients: PyTree[Array], eta: float, samples: int
-) -> tuple[int, Float[Array, " n"], Float[Array, " n"]]:
-    """The size of the batch, the variances of a sample's gradient, the squares of the mean."""
+) -> tuple[Float[Array, "b n"], Float[Array, " n"], Float[Array, " n"]]:
+    """The gradients as rows, the variances of a sample's gradient, the mean."""
     require_number(eta, f"`eta` of {owner}", 0)
     whole_number(samples, "samples", 1)
     leaves = jax.tree.leaves(single(gradients))
@@ -98,7 +150,7 @@ def _moments(
         )
     rows = jnp.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1)
     variances = samples * jnp.var(rows, axis=0, ddof=1)
-    return samples * len(rows), variances, jnp.mean(rows, axis=0) ** 2
+    return rows, variances, jnp.mean(rows, axis=0)
 
 
 def _next_size(size: int, variance: Array, bound: Array, limit: int) -> Int[Array, ""]:

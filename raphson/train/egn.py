@@ -93,9 +93,7 @@ def egn(
     as_function(model, "model")
     require("egn", learning_rate=learning_rate, momentum=momentum)
     require_number(damping, "`damping` of egn", 0)
-    if not callable(loss) and loss not in _LOSSES:
-        raise ValueError(f"`loss` of egn must be 'squared', 'softmax' or a function, got {loss!r}.")
-    loss_of = loss if callable(loss) else _LOSSES[loss]
+    loss_of = loss_function(loss, "egn")
     rate = as_schedule(learning_rate)
 
     def init(params: PyTree[Array]) -> EGNState:
@@ -154,3 +152,13 @@ def egn(
         return like(step, params), EGNState(count, d, next_damping)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def loss_function(
+    loss: str | Callable[[Any, Any], Array], owner: str
+) -> Callable[[Any, Any], Array]:
+    """The loss of that name, or itself."""
+    if not callable(loss) and loss not in _LOSSES:
+        listed = "'squared', 'softmax' or a function"
+        raise ValueError(f"`loss` of {owner} must be {listed}, got {loss!r}.")
+    return loss if callable(loss) else _LOSSES[loss]

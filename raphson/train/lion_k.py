@@ -15,7 +15,7 @@ import optax.tree as otu
 from jaxtyping import Array, Int, PyTree
 
 from ..validate import as_function
-from ._core import Mask, descend, require, scale_by
+from ._core import Decay, Mask, descend, require, scale_by
 
 
 class LionKState(NamedTuple):
@@ -32,6 +32,7 @@ def lion_k(
     subgradient: Callable[[Array], Array] | None = None,
     weight_decay: float = 0.0,
     mask: Mask = None,
+    decay: Decay = "decoupled",
 ) -> optax.GradientTransformationExtraArgs:
     """Lion-K, descent along the subgradient of a convex function K at a momentum.
 
@@ -56,6 +57,9 @@ def lion_k(
         weight_decay: strength of the decay of weights, at least 0.
         mask: which parameters decay: a prefix of their tree with True for those that do, or a
             function of the parameters that gives one; all by default.
+        decay: `"decoupled"` as above; `"proximal"`, the paper's implicit form, where x is (x -
+            learning_rate u) / (1 + learning_rate weight_decay); or `"cautious"`, as
+            `cautious_decay` does.
 
     Returns:
         An Optax transformation; its `update` needs the parameters.
@@ -85,4 +89,5 @@ def lion_k(
         u = jax.tree.map(along, otu.update_moment(g, state.m, b1, 1))
         return u, LionKState(t, otu.update_moment(g, state.m, b2, 1))
 
-    return optax.chain(scale_by(LionKState, direction), descend(learning_rate, weight_decay, mask))
+    descent = descend(learning_rate, weight_decay, mask, decay)
+    return optax.chain(scale_by(LionKState, direction), descent)

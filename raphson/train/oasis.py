@@ -15,7 +15,7 @@ import optax.tree as otu
 from jaxtyping import Array, Float, Int, PyTree
 
 from ..validate import require_number, whole_number
-from ._core import as_key, like, require_given, single
+from ._core import as_key, as_schedule, like, require, require_given, single
 from ._hutchinson import drawn_diagonal
 
 
@@ -24,7 +24,7 @@ class OasisState(NamedTuple):
 
     count: Int[Array, ""]
     d: PyTree[Array]  # the mean of draws of the Hessian's diagonal
-    before: PyTree[Array]  # the parameters of the step before
+    before: PyTree[Array]  # the parameters of the step before; () at a fixed rate
     rate: Float[Array, ""]
     growth: Float[Array, ""]  # of the rate in the step before
 
@@ -34,6 +34,7 @@ def oasis(
     b2: float = 0.999,
     alpha: float = 1e-3,
     samples: int = 100,
+    learning_rate: float | optax.Schedule | None = None,
     key: Array | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """OASIS, gradient steps in a metric of curvature that choose their length themselves.
@@ -50,12 +51,16 @@ def oasis(
     it less than they slow gradient descent, but do slow it: the noise of z * (H z) in one entry is
     that of all others.
 
+    Where `learning_rate` is given it is r, and no second gradient is taken. Momentum is then
+    Optax's before it: `optax.chain(optax.ema(0.9), oasis(learning_rate=0.1))`.
+
     Args:
         initial_rate: the r of the first step, positive; better too small than too large.
         b2: decay rate of the mean of draws, in [0, 1).
         alpha: least entry of the metric, positive: small beside the curvatures that matter.
         samples: how many draws the first D is the mean of, at least 1. A static argument of
             `optax.inject_hyperparams`.
+        learning_rate: a fixed r, at least 0, or a schedule of the step count; none by default.
         key: random key of the signs; by default that of seed 0.
 
     Returns:
@@ -87,13 +92,28 @@ def oasis(
     require_number(b2, "`b2` of oasis", 0, 1, closed="left")
     require_number(alpha, "`alpha` of oasis", 0)
     whole_number(samples, "samples", 1)
+    if learning_rate is not None:
+        require("oasis", learning_rate=learning_rate)
     signs = as_key(key)
 
     def init(params: PyTree[Array]) -> OasisState:
         d, before = (jax.tree.map(jnp.zeros_like, single(params)) for _ in range(2))
         dtype = jnp.result_type(*jax.tree.leaves(d))
         rate, growth = jnp.asarray(initial_rate, dtype), jnp.asarray(jnp.inf, dtype)
+        before = before if learning_rate is None else ()
         return OasisState(jnp.zeros((), jnp.int32), d, before, rate, growth)
+
+    def found(x: Any, state: OasisState, metric: Any, turned: Any) -> tuple[Array, Array]:
+        moved = otu.sub(x, state.before)
+        length = jnp.sqrt(otu.sum(jax.tree.map(lambda b, u: b * u**2, metric, moved)))
+        turn = jnp.sqrt(otu.sum(jax.tree.map(lambda b, u: u**2 / b, metric, turned)))
+        longest = jnp.sqrt(1 + state.growth) * state.rate
+        bound = jnp.where(turn > 0, length / (2 * jnp.where(turn > 0, turn, 1)), jnp.inf)
+        new = jnp.minimum(longest, bound)
+        # Where the parameters rested, or no gradient has turned yet, there is nothing to learn.
+        learned = (state.count > 0) & (length > 0) & jnp.isfinite(new)
+        rate = jnp.where(learned, new, state.rate)
+        return rate, jnp.where(learned, rate / state.rate, state.growth)
 
     def update(
         updates: Any, state: Any, params: Any = None, *, value_fn: Any = None, **_: Any
@@ -111,18 +131,13 @@ def oasis(
         d = otu.where(first, drawn, otu.update_moment(drawn, state.d, b2, 1))
         metric = jax.tree.map(lambda d: jnp.maximum(jnp.abs(d), alpha), d)
 
-        moved = otu.sub(x, state.before)
-        turned = otu.sub(g, single(jax.grad(value_fn)(like(state.before, params))))
-        length = jnp.sqrt(otu.sum(jax.tree.map(lambda b, u: b * u**2, metric, moved)))
-        turn = jnp.sqrt(otu.sum(jax.tree.map(lambda b, u: u**2 / b, metric, turned)))
-        longest = jnp.sqrt(1 + state.growth) * state.rate
-        bound = jnp.where(turn > 0, length / (2 * jnp.where(turn > 0, turn, 1)), jnp.inf)
-        new = jnp.minimum(longest, bound)
-        # Where the parameters rested, or no gradient has turned yet, there is nothing to learn.
-        learned = ~first & (length > 0) & jnp.isfinite(new)
-        rate = jnp.where(learned, new, state.rate)
-        growth = jnp.where(learned, rate / state.rate, state.growth)
+        if learning_rate is None:
+            turned = otu.sub(g, single(jax.grad(value_fn)(like(state.before, params))))
+            (rate, growth), before = found(x, state, metric, turned), x
+        else:
+            rate = jnp.asarray(as_schedule(learning_rate)(state.count), state.rate.dtype)
+            growth, before = state.growth, ()
         u = jax.tree.map(lambda g, b: -rate * g / b, g, metric)
-        return like(u, updates), OasisState(t, d, x, rate, growth)
+        return like(u, updates), OasisState(t, d, before, rate, growth)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -4,11 +4,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.optimize
 from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.svm import LinearSVC
 
-from raphson.problems import constrained_svm, hyper_cleaning, hyper_representation, weight_decay
+import raphson as rp
+from raphson.bilevel import ProximalLagrangian
+from raphson.problems import (
+    constrained_svm,
+    hyper_cleaning,
+    hyper_representation,
+    margin_svm,
+    weight_decay,
+)
 
-MAKERS = [hyper_cleaning, weight_decay, hyper_representation, constrained_svm]
+MAKERS = [hyper_cleaning, weight_decay, hyper_representation, constrained_svm, margin_svm]
 each = pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
 
 
@@ -177,6 +187,88 @@ def test_hypergradient_of_the_machine_is_that_of_differences_of_its_primal():
     np.testing.assert_allclose(measured @ direction, slope, rtol=1e-6)
 
 
+def owed(S, x, regularization):
+    """The machine that owes these margins, by Newton's method on its primal, and its slacks."""
+    w = np.zeros(S.shape[1])
+    for _ in range(30):
+        short = S[x - S @ w > 0]
+        matrix = regularization * np.eye(w.size) + short.T @ short
+        w = np.linalg.solve(matrix, short.T @ x[x - S @ w > 0])
+    return w, np.maximum(x - S @ w, 0)
+
+
+def test_margin_svm_by_hand():
+    problem = margin_svm(samples=60, corrupted=0.25, regularization=0.4, seed=2)
+    (a, b), (c, validation), (d, held_out) = ((a / 31**0.5, b) for a, b in tumors())
+    wrong = np.asarray(problem.args["corrupted"])
+    assert wrong.sum() == 15 and wrong.shape == (60,)
+    S = a[:60] * np.where(wrong, -b[:60], b[:60])[:, None]
+    np.testing.assert_array_equal(problem.constraints(*problem.y0)[0], np.zeros(60))
+    x, (w, t) = near(problem.y0, np.random.default_rng(0))
+    g, h = problem.constraints(x, (w, t))
+    np.testing.assert_allclose(g, x - t - S @ w, rtol=1e-12)
+    assert h.shape == (0,)
+    lower = problem.lower_value(x, (w, t), None)
+    np.testing.assert_allclose(lower, 0.2 * w @ w + t @ t / 2, rtol=1e-12)
+    for value, a, b in (
+        (problem.upper_value(x, (w, t), None), c, validation),
+        (problem.metrics["loss"]((x, (w, t)), problem.args), d, held_out),
+    ):
+        np.testing.assert_allclose(value, np.mean(np.log1p(np.exp(-b * (a @ w)))), rtol=1e-12)
+    accuracy = problem.metrics["accuracy"]((x, (w, t)), problem.args)
+    np.testing.assert_allclose(accuracy, np.mean(np.sign(d @ w) == held_out))
+
+
+def test_machine_with_margins_of_one_is_that_of_scikit_learn():
+    problem = margin_svm()
+    (a, b), *_ = tumors()
+    b = np.where(problem.args["corrupted"], -b[:100], b[:100])
+    # It has half the sum of squares and no regularization: C = 1 / 2.
+    svc = LinearSVC(C=0.5, fit_intercept=False, tol=1e-12, max_iter=10**6)
+    w = svc.fit(a[:100] / 31**0.5, b).coef_[0]
+    ours, slack = owed(np.asarray(problem.args["signed"]), np.ones(100), 1.0)
+    np.testing.assert_allclose(ours, w, atol=1e-6)
+    z = jnp.ones(100), (ours, slack)
+    _, (L_y, complementary, _), _ = jax.jit(lambda z: problem.optimality(z))(z)
+    np.testing.assert_allclose(np.concatenate([*L_y, complementary]), 0, atol=1e-10)
+
+
+def test_hypergradient_of_the_margins_is_that_of_differences():
+    problem = margin_svm(samples=40)
+    S, x = (
+        np.asarray(problem.args["signed"]),
+        np.asarray(near(problem.y0[0], np.random.default_rng(0))),
+    )
+    measured, *_ = jax.jit(lambda z: problem.optimality(z))((x, owed(S, x, 1.0)))
+    above = lambda x: float(problem.upper_value(x, owed(S, x, 1.0), None))
+    direction, h = np.random.default_rng(1).standard_normal(x.size), 1e-5
+    slope = (above(x + h * direction) - above(x - h * direction)) / (2 * h)
+    np.testing.assert_allclose(measured @ direction, slope, rtol=1e-6)
+
+
+def test_projection_on_the_margins_is_that_of_nonnegative_least_squares():
+    problem = margin_svm(samples=30)
+    S = np.asarray(problem.args["signed"])
+    x, (w, t) = near(problem.y0, np.random.default_rng(0), 2.0)
+    nearest = problem.nearest_feasible((x, (w, t)))
+    # What the cone of G z <= 0 cuts off a point is nearest to it among all G'a with a >= 0.
+    G = np.hstack([np.eye(30), -S, -np.eye(30)])
+    z = np.concatenate([x, w, t])
+    expected = z - G.T @ scipy.optimize.nnls(G.T, z)[0]
+    np.testing.assert_allclose(np.concatenate([nearest[0], *nearest[1]]), expected, atol=1e-10)
+    assert np.sum(G @ z > 0) > 5
+
+
+def test_learned_margins_lower_the_loss_held_out():
+    problem = margin_svm()
+    machine = owed(np.asarray(problem.args["signed"]), np.ones(100), 1.0)
+    before = problem.metrics["loss"]((jnp.ones(100), machine), problem.args)
+    z = rp.solve(problem, ProximalLagrangian(0.6), max_steps=1000, throw=False).value
+    after = {name: float(of(z, problem.args)) for name, of in problem.metrics.items()}
+    assert after["loss"] < 0.8 * float(before) and after["detection"] > 0.3
+    assert float(jnp.max(problem.constraints(*z)[0])) < 1e-12
+
+
 @each
 def test_gradients_are_those_of_differences(make):
     problem, rng = make(), np.random.default_rng(0)
@@ -262,6 +354,10 @@ def test_batches_are_of_the_samples_of_each_level():
         (lambda: hyper_representation(width=0), "`width` must be a whole number"),
         (lambda: constrained_svm(corrupted=-0.1), r"`corrupted` must be a number in \[0, 1\)"),
         (lambda: constrained_svm(start="low"), "`start` must be a positive number"),
+        (lambda: margin_svm(samples=343), "`samples` must be at most 342, got 343"),
+        (lambda: margin_svm(samples=0), "`samples` must be a whole number of at least 1"),
+        (lambda: margin_svm(corrupted=1.0), r"`corrupted` must be a number in \[0, 1\)"),
+        (lambda: margin_svm(regularization=0.0), "`regularization` must be a positive"),
     ],
 )
 def test_refuses_what_is_unfit(call, message):

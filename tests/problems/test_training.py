@@ -1,9 +1,19 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from sklearn.datasets import make_moons
 
-from raphson.problems import autoencoder, convolution, language, names, poisson_network
+from raphson.problems import (
+    autoencoder,
+    convolution,
+    language,
+    moons,
+    names,
+    poisson_network,
+    temporal_order,
+)
 
 
 def dense(layers, x):
@@ -88,6 +98,55 @@ def test_language_model_is_that_of_loops():
     np.testing.assert_allclose(loss, np.mean(losses), rtol=1e-12)
 
 
+def test_moons_are_those_of_scikit_learn():
+    # Up to a shift and which is which: the same means, spread and noise.
+    points, signs = map(np.asarray, moons().data)
+    theirs, labels = make_moons(100_000, noise=0.1, random_state=0)
+    for sign, label in ((1, 1), (-1, 0)):
+        ours, other = points[signs == sign], theirs[labels == label] - [0.5, 0.25]
+        np.testing.assert_allclose(ours.mean(axis=0), other.mean(axis=0), atol=0.1)
+        np.testing.assert_allclose(np.cov(ours.T), np.cov(other.T), atol=0.05)
+    moved = np.asarray(moons(margin=0.6).data[0])
+    np.testing.assert_allclose(moved - points, -0.3 * np.outer(signs, [0, 1]), atol=1e-12)
+    np.testing.assert_array_equal(moons(margin=0.6).held_out[0], moons().held_out[0])
+
+
+def test_a_perceptron_tells_moons_apart():
+    problem, optimizer = moons(batch_size=None), optax.adam(0.03)
+
+    @jax.jit
+    def trained(y):
+        def step(_, carry):
+            y, state = carry
+            updates, state = optimizer.update(problem.gradient(y), state)
+            return optax.apply_updates(y, updates), state
+
+        return jax.lax.fori_loop(0, 200, step, (y, optimizer.init(y)))[0]
+
+    y = trained(problem.y0)
+    points, signs = map(np.asarray, problem.held_out)
+    outputs = dense(jax.tree.map(np.asarray, y), points)[:, 0]
+    assert np.mean(np.sign(outputs) == signs) > 0.99
+    loss = np.mean(np.log1p(np.exp(-signs * outputs)))
+    np.testing.assert_allclose(problem.measures(y)["held_out"], loss, rtol=1e-9)
+
+
+@pytest.mark.parametrize("length", [10, 20, 45])
+def test_sequences_hold_two_symbols_that_tell_their_order(length):
+    problem = temporal_order(length=length)
+    y, (symbols, orders) = arrays(problem), map(np.asarray, problem.data)
+    for sequence, order in zip(symbols, orders, strict=True):
+        (first, second) = np.flatnonzero(sequence >= 4)
+        assert length // 10 <= first < 2 * length // 10 <= 4 * length // 10 <= second < length // 2
+        assert order == 2 * (sequence[first] - 4) + sequence[second] - 4
+    assert np.bincount(orders, minlength=4).min() > 200
+    h = np.zeros(30)
+    for symbol in symbols[3]:
+        h = np.tanh(h @ y["turn"] + y["embedding"][symbol] + y["bias"])
+    loss = problem.fn(problem.y0, (problem.data[0][3], problem.data[1][3]), None)
+    np.testing.assert_allclose(loss, entropy(h @ y["read"] + y["shift"], orders[3]), rtol=1e-12)
+
+
 def test_what_is_held_out_is_not_trained_on():
     problem = language()
     windows = np.asarray(problem.data), np.asarray(problem.held_out)
@@ -104,9 +163,17 @@ def test_mnist_is_shuffled_and_small():
     assert np.bincount(problem.held_out[1], minlength=10).min() > 70
 
 
-@pytest.mark.parametrize("name", ["convolution", "autoencoder", "language"])
-def test_steps_against_the_gradient_descend(name):
-    problem = {"convolution": convolution, "autoencoder": autoencoder, "language": language}[name]()
+@pytest.mark.parametrize("name", ["margin", "noise"])
+def test_moons_below_0_are_refused_in_one_sentence(name):
+    with pytest.raises(
+        ValueError, match=f"^`{name}` of moons must be a number in .0, inf., got -1"
+    ):
+        moons(**{name: -1})
+
+
+@pytest.mark.parametrize("make", [convolution, autoencoder, language])
+def test_steps_against_the_gradient_descend(make):
+    problem = make()
     batch = problem.sample(jax.random.key(0))
     value, gradient = problem.batch_value_and_gradient(problem.y0, batch)
     y = jax.tree.map(lambda y, g: y - 1e-3 * g, problem.y0, gradient)

@@ -37,6 +37,13 @@ def test_settings_that_race_under_a_name_of_their_own():
     assert {name.split(".")[0] for name in VARIANTS} <= set(methods())
 
 
+def test_every_method_of_two_levels_has_a_step_size_to_tune():
+    for name in methods("bilevel"):
+        rated = entrant(name)
+        assert rated.rated is not None and getattr(rated.method(0.3), rated.rated) == 0.3
+    assert entrant("BORep").method(0.3) == rp.bilevel.BORep(0.3)
+
+
 def test_who_refuses_a_problem_does_not_answer_it():
     game, free = rp.problems.matrix_game(2, 2), rp.problems.bilinear()
     competitive = entrant("CompetitiveGradient")

@@ -16,16 +16,17 @@ def entangled(seed=0, n=3, m=2):
     """A saddle whose mixed derivative depends on both players, with its derivatives by hand."""
     rng = np.random.default_rng(seed)
     A, x0, y0 = rng.normal(size=(n, m)), rng.normal(size=n), rng.normal(size=m)
+    return rp.Saddle(tied, x0, y0, A), lambda x, y: derivatives(x, y, A)
 
-    def fn(x, y, A):
-        return jnp.sin(x) @ A @ jnp.cos(y) + x @ x / 2 - y @ y / 2
 
-    def derivatives(x, y):
-        f_x = np.cos(x) * (A @ np.cos(y)) + x
-        f_y = -np.sin(y) * (A.T @ np.sin(x)) - y
-        return f_x, f_y, -np.cos(x)[:, None] * A * np.sin(y)
+def tied(x, y, A):
+    return jnp.sin(x) @ A @ jnp.cos(y) + x @ x / 2 - y @ y / 2
 
-    return rp.Saddle(fn, x0, y0, A), derivatives
+
+def derivatives(x, y, A):
+    f_x = np.cos(x) * (A @ np.cos(y)) + x
+    f_y = -np.sin(y) * (A.T @ np.sin(x)) - y
+    return f_x, f_y, -np.cos(x)[:, None] * A * np.sin(y)
 
 
 def direction(derivatives, x, y, alpha):
@@ -121,13 +122,78 @@ def test_trees_and_single_precision():
             np.testing.assert_allclose(leaf, 0, atol=1e-2 if dtype == jnp.float32 else 1e-5)
 
 
-def test_a_sampled_problem_is_asked_whole():
-    fn = lambda x, y, a, _: (x - a) * y
+def entangled_samples(batch_size):
+    """The mean of such saddles over their matrices."""
+    rng = np.random.default_rng(1)
+    data, x0, y0 = rng.normal(size=(6, 3, 2)), rng.normal(size=3), rng.normal(size=2)
+    fn = lambda x, y, A, _: tied(x, y, A)
+    return rp.SaddleSum(fn, x0, y0, data, batch_size=batch_size), data
+
+
+@pytest.mark.parametrize("optimistic", [False, True])
+def test_sampled_steps_ask_all_of_one_batch(optimistic):
+    problem, _ = entangled_samples(2)
+    method = CompetitiveGradient(0.1, 1.5, optimistic)
+
+    @jax.jit
+    def path(key):
+        step = lambda carry, _: 2 * (method.step(problem, *carry),)
+        start = problem.y0, method.init(problem, problem.y0, key)
+        return jax.lax.scan(step, start, length=5)[1][0]
+
+    key = jax.random.key(0)
+    rows = zip(*path(key), strict=True)
+    x, y = map(np.asarray, problem.y0)
+    for row in rows:
+        key, now = jax.random.split(key)
+        A = np.asarray(problem.sample(now)).mean(0)
+        of_batch = lambda x, y, A=A: derivatives(x, y, A)
+        g = direction(of_batch, x, y, 1.5)
+        if optimistic:
+            g = direction(of_batch, x - 0.1 * g[0], y - 0.1 * g[1], 1.5)
+        x, y = x - 0.1 * g[0], y - 0.1 * g[1]
+        for ours, theirs in zip(row, (x, y), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-10)
+
+
+def test_products_of_a_batch_of_all_samples_are_those_of_the_mean():
+    problem, data = entangled_samples(2)
+    z, v = problem.y0, (jnp.arange(3.0), jnp.array([1.0, -2.0]))
+    D = derivatives(*map(np.asarray, z), data.mean(0))[2]
+    batched = jax.jit(lambda *z: problem.batch_mixed(*z))
+    for products in (problem.mixed(z, v), batched(z, v, problem.data), batched(z, v, None)):
+        np.testing.assert_allclose(products[0], D @ v[1], rtol=1e-12)
+        np.testing.assert_allclose(products[1], D.T @ v[0], rtol=1e-12)
+    D = derivatives(*map(np.asarray, z), data[3])[2]
+    of_one = batched(z, v, problem.data[3:4])
+    np.testing.assert_allclose(of_one[0], D @ v[1], rtol=1e-12)
+    np.testing.assert_allclose(of_one[1], D.T @ v[0], rtol=1e-12)
+
+
+def test_batches_that_are_all_alike_make_the_steps_of_the_whole():
+    fn = lambda x, y, A, _: tied(x, y, A)
+    data = jnp.broadcast_to(entangled()[0].args, (4, 3, 2))
+    options = {"max_steps": 20, "rtol": 0.0, "atol": 0.0, "throw": False}
+    ends = []
+    for size in (None, 2):
+        problem = rp.SaddleSum(fn, jnp.ones(3), jnp.ones(2), data, batch_size=size)
+        key = None if size is None else jax.random.key(0)
+        ends.append(rp.solve(problem, CompetitiveGradient(), key=key, **options).value)
+    for a, b in zip(*ends, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
+
+
+def test_a_sampled_run_counts_its_batches_and_claims_nothing():
+    fn = lambda x, y, a, _: (x - a) * y + 0.1 * x**2 - 0.1 * y**2
     data = jnp.array([1.0, 2.0, 6.0])
-    problem = rp.SaddleSum(fn, 0.0, 1.0, data, batch_size=1)
-    solution = rp.solve(problem, CompetitiveGradient(0.5, 1.0), key=jax.random.key(0))
-    assert bool(solution.converged)
-    np.testing.assert_allclose(solution.value, (3.0, 0.0), atol=1e-5)
+    problem = rp.Counted(rp.SaddleSum(fn, 0.0, 1.0, data, batch_size=1))
+    method = CompetitiveGradient(lambda t: 5 / (t + 50), 1.0)
+    solution = rp.solve(problem, method, key=jax.random.key(0), max_steps=4000, throw=False)
+    assert rp.status_name(solution.status) == "max_steps"
+    assert int(solution.stats.counts["operator"]) == 4000
+    assert int(solution.stats.counts["product"]) >= 2 * 4000
+    # 0.2 x + y = 0 and x - 3 - 0.2 y = 0.
+    np.testing.assert_allclose(solution.value, (3 / 1.04, -0.6 / 1.04), atol=0.2)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def affine(seed=0, n=4, boxed=False):
     return problem, (lambda z: M @ z - b), project, np.linalg.norm(M, 2)
 
 
-def transcription(F, P, z0, steps, variant, count):
+def transcription(F, P, z0, steps, variant, count, update=1.0):
     """Base and leading points as the papers index them: X_1 = X_{1/2} = X_0 = z0."""
     X, before, V = z0, z0, F(z0)
     bases, leads = [X], []
@@ -44,10 +44,10 @@ def transcription(F, P, z0, steps, variant, count):
         g = steps(t)
         if variant == "extragradient":
             Z = P(X - g * F(X))
-            new = P(X - g * F(Z))
+            new = P(X - update * g * F(Z))
         elif variant == "past":
             Z = P(X - g * V)
-            new = P(X - g * F(Z))
+            new = P(X - update * g * F(Z))
         elif variant == "reflected":
             Z = 2 * X - before
             new = P(X - g * F(Z))
@@ -100,6 +100,34 @@ def test_pair_of_step_sizes_is_a_metric(variant):
     z0 = np.concatenate(problem.y0)
     bases, _ = transcription(F, P, z0, lambda t: steps, variant, 15)
     np.testing.assert_allclose(base, bases, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("clip", [None, 0.6])
+@pytest.mark.parametrize("variant", ["extragradient", "past"])
+def test_second_step_may_be_shorter(variant, clip):
+    problem, F, P, _ = affine(boxed=True)
+    limited = F if clip is None else lambda z: F(z) * min(1, clip / np.linalg.norm(F(z)))
+    _, base, _ = path(problem, Extragradient((0.02, 0.1), variant, clip=clip, update=0.3), 15)
+    steps = np.repeat([0.02, 0.1], 4)
+    z0 = np.concatenate(problem.y0)
+    bases, _ = transcription(limited, P, z0, lambda t: steps, variant, 15, update=0.3)
+    np.testing.assert_allclose(base, bases, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("update", [None, 0.1])
+def test_a_shorter_second_step_converges_where_two_of_one_length_do_not(update):
+    # With l = -0.4 + i the eigenvalue of F, a step multiplies by 1 - r s l + r (s l)^2.
+    problem = rp.VariationalInequality(
+        lambda z, M: M @ z, jnp.ones(2), np.array([[-0.4, 1], [-1, -0.4]])
+    )
+    s, r, l = 0.9, update or 1.0, -0.4 + 1j
+    solution = rp.solve(problem, Extragradient(s, update=update), max_steps=30, throw=False)
+    factor = abs(1 - r * s * l + r * (s * l) ** 2)
+    np.testing.assert_allclose(np.linalg.norm(solution.value), 2**0.5 * factor**30, rtol=1e-10)
+    assert (factor < 1) == (update is not None)
+    if update is not None:
+        by_default = rp.solve(problem, Extragradient(update=update), max_steps=5000)
+        np.testing.assert_allclose(by_default.value, 0, atol=1e-4)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -408,6 +436,11 @@ def test_vmap_over_step_sizes_and_grad_through_the_answer():
         (lambda: Extragradient((0.1, 0.1, 0.1)), "must be one number or a pair"),
         (lambda: Extragradient(0.1, clip=0.0), "`clip` of Extragradient must be a number"),
         (lambda: Extragradient(0.1, clip=(1.0, 1.0)), "`clip` of Extragradient must be one number"),
+        (
+            lambda: Extragradient(0.1, update=1.5),
+            "`update` of Extragradient must be a number in (0",
+        ),
+        (lambda: Extragradient(0.1, "optimistic", update=0.5), "`update` of Extragradient must be"),
         (lambda: Extragradient("big"), "`step_size` of Extragradient must be a number"),
         (lambda: Extragradient(0.1, "popov"), "`variant` of Extragradient must be one of"),
         (lambda: Extragradient.from_lipschitz(0.0), "`lipschitz` must be a number in (0, inf)"),

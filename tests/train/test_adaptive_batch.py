@@ -7,9 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from raphson.train import coordinate_test, norm_test
+from raphson.train import coordinate_test, inner_product_test, norm_test
 
-TESTS = {"norm_test": norm_test, "coordinate_test": coordinate_test}
+TESTS = {
+    "norm_test": norm_test,
+    "coordinate_test": coordinate_test,
+    "inner_product_test": inner_product_test,
+}
 
 
 def drawn(b, noise, seed=0):
@@ -33,6 +37,13 @@ def test_is_the_formula(b, noise, eta):
     assert norm_test(gradients, eta) == max(b, by_norm)
     assert jax.jit(coordinate_test)(gradients, eta) == max(b, by_entry)
     assert by_entry >= by_norm
+    inner, square = rows(gradients) @ mean, np.sum(mean**2)
+    across = rows(gradients) - np.outer(inner / square, mean)
+    by_product = np.ceil(np.var(inner, ddof=1) / (eta * square) ** 2)
+    assert inner_product_test(gradients, eta) == max(b, by_product) <= max(b, by_norm)
+    for nu in (eta / 4, 4 * eta):
+        by_angle = np.ceil(np.sum(across**2) / (b - 1) / (nu**2 * square))
+        assert jax.jit(inner_product_test)(gradients, eta, nu) == max(b, by_product, by_angle)
 
 
 @pytest.mark.parametrize("test", TESTS.values())
@@ -72,6 +83,7 @@ def test_sizes_are_limited(test):
     no_mean = jnp.array([[1.0], [-1.0]])
     assert test(no_mean, 0.1) == 2**30
     assert test(no_mean, 0.1, limit=512) == 512
+    assert inner_product_test(no_mean, 0.1, nu=5.0, limit=512) == 512
     assert test(jnp.full((2, 1), jnp.nan), 0.1, limit=512) == 512
     assert test(jnp.ones((16, 1)), 0.1, limit=8) == 8
     largest = test(no_mean.astype(jnp.float32), 0.1, limit=2**31 - 1)
@@ -101,6 +113,9 @@ def test_unfit_arguments_are_refused_in_one_sentence(owner):
     ):
         with pytest.raises(ValueError, match=f"^{re.escape(says)}$"):
             test(gradients, **{"eta": 0.1} | arguments)
+    says = "`nu` of inner_product_test must be a number in (0, inf], got 0.0."
+    with pytest.raises(ValueError, match=f"^{re.escape(says)}$"):
+        inner_product_test(gradients, 0.1, 0.0)
     for unfit in (jnp.ones(()), jnp.ones((1, 3)), [jnp.ones((2, 3)), jnp.ones((4, 3))]):
         with pytest.raises(ValueError, match=f"^`gradients` of {owner} must be arrays with one fi"):
             test(unfit, 0.1)

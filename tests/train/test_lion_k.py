@@ -23,6 +23,7 @@ def soft(m):
         {"b1": 0.5, "b2": 0.7},
         {"b1": 0.0, "b2": 0.0},
         {"weight_decay": 0.5},
+        {"weight_decay": 0.5, "decay": "proximal"},
         {"subgradient": lambda m: m / jnp.sqrt(m**2 + 1e-2)},
         {"learning_rate": lambda t: 0.05 / (1.0 + t), "weight_decay": 0.5},
     ],
@@ -39,7 +40,12 @@ def test_is_the_algorithm(changed):
         for t, g in enumerate(gradients):
             ahead = b1 * m - (1 - b1) * g
             m = b2 * m - (1 - b2) * g
-            x = x + (lr(t) if callable(lr) else lr) * (slope(ahead) - decay * x)
+            rate = lr(t) if callable(lr) else lr
+            before, x = x, x + rate * (slope(ahead) - decay * x)
+            if "decay" in settings:
+                # Implicit: the decay is of where the step ends, by a contraction.
+                for _ in range(20):
+                    x = before + rate * (slope(ahead) - decay * x)
             path.append(x)
         return path
 
@@ -79,6 +85,17 @@ def test_finds_the_nearest_point_within_the_bound(subgradient, nearest):
 
     x, _ = jax.lax.fori_loop(0, 2000, step, (x, state))
     np.testing.assert_allclose(x, nearest, atol=1e-3)
+
+
+def test_implicit_decay_brings_weights_within_the_bound_at_any_rate():
+    # The rate times the decay is 2.5: an explicit one would multiply weights by -1.5.
+    x, gradients = data(5)
+    for decay, within in (("proximal", True), ("decoupled", False)):
+        optimizer = lion_k(5.0, weight_decay=0.5, decay=decay)
+        far = [10 * leaf for leaf in x]
+        excess = [np.max(np.abs(0.5 * y[0])) - 1 for y in [far, *walked(optimizer, far, gradients)]]
+        bound = max(excess[0], 0) / (1 + 5 * 0.5) ** np.arange(6)
+        assert np.all(excess <= bound + 1e-12) == within
 
 
 @pytest.mark.parametrize(

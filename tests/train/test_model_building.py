@@ -53,6 +53,56 @@ def test_is_the_algorithm(rate, c, eta):
             np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize(("epoch", "gamma"), [(1, 0.05), (4, 0.3), (7, 0.0)])
+def test_learning_rates_change_between_epochs(epoch, gamma):
+    # In a bowl every trial of a rate above 0.9 fails.
+    def bowl(x, _):
+        return jnp.sum(x**2)
+
+    optimizer = model_building(1.5, epoch=epoch, gamma=gamma, beta=0.8, most=2.0)
+    x = jnp.array([1.0, -2.0])
+    rate, mended, state, rates = 1.5, 0, optimizer.init(x), []
+    for t in range(1, 41):
+        g = 2 * x
+        value = bowl(x, None)
+        fails = bowl(x - rate * g, None) > value - 0.1 * rate * jnp.sum(g**2)
+        expected = paper_step(g, g - 2 * rate * g, -rate * g, 0.99) if fails else -rate * g
+        extra = {"value": value, "value_fn": lambda x: bowl(x, None)}
+        updates, state = optimizer.update(g, state, x, **extra)
+        np.testing.assert_allclose(updates, expected, rtol=1e-6)
+        x, mended = x + updates, mended + bool(fails)
+        # Neither at the bottom nor far away.
+        x = x / jnp.max(jnp.abs(x)) if jnp.any(x != 0) else jnp.array([1.0, -2.0])
+        rates.append(rate)
+        if t % epoch == 0:
+            rate = 0.8 * rate if mended > gamma * epoch else min(rate / 0.8, 2.0)
+            mended = 0
+    ratios = np.unique(np.round(np.array(rates[1:]) / rates[:-1], 10))
+    assert 0.8 in ratios and 1.25 in ratios
+
+
+def test_an_epoch_may_have_its_share_of_mended_steps():
+    # Of four steps, 1 is at most 0.3, and 2 are more.
+    x, optimizer = jnp.zeros(2), model_building(1.0, epoch=4, gamma=0.3, beta=0.5)
+    state, scales = optimizer.init(x), []
+    for value in (-jnp.inf, *[jnp.inf] * 3, -jnp.inf, -jnp.inf, *[jnp.inf] * 2):
+        _, state = optimizer.update(jnp.ones(2), state, x, value=value, value_fn=jnp.sum)
+        scales.append(float(state.scale))
+    assert scales == [1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 1.0]
+
+
+def test_epochs_raise_the_learning_rate_to_the_greatest():
+    def slope(x):
+        return jnp.sum(x)
+
+    x, optimizer = jnp.zeros(2), model_building(1.0, epoch=2, beta=0.5, most=3.0)
+    state, rates = optimizer.init(x), []
+    for _ in range(8):
+        updates, state = optimizer.update(jnp.ones(2), state, x, value=slope(x), value_fn=slope)
+        x, rates = x + updates, [*rates, -float(updates[0])]
+    assert rates == [1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 3.0, 3.0]
+
+
 def mended(g, h, rate=0.7, eta=0.6):
     """The update where the trial fails, from the gradients at its ends."""
     optimizer = model_building(rate, 0.1, eta)
@@ -117,9 +167,9 @@ def test_all_leaves_are_tried_at_once():
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])
-def test_updates_are_as_gradients_and_nothing_is_held(dtype):
+def test_updates_are_as_gradients_and_nothing_large_is_held(dtype):
     x = {"w": jnp.ones((2, 3), dtype), "frozen": None}
-    optimizer = model_building(optax.constant_schedule(3.0))
+    optimizer = model_building(optax.constant_schedule(3.0), epoch=1)
     state = optimizer.init(x)
     for value in (0.0, 1e3):
         updates, after = jax.jit(
@@ -128,7 +178,8 @@ def test_updates_are_as_gradients_and_nothing_is_held(dtype):
             )
         )(value)
         assert updates["w"].dtype == dtype
-        assert [leaf.shape for leaf in jax.tree.leaves(after)] == [()]
+        assert [leaf.shape for leaf in jax.tree.leaves(after)] == [(), (), ()]
+        assert jax.tree.map(jnp.result_type, state) == jax.tree.map(jnp.result_type, after)
 
 
 def test_learning_rates_can_be_injected_scheduled_and_mapped_over():
@@ -150,12 +201,20 @@ def test_learning_rates_can_be_injected_scheduled_and_mapped_over():
         ("c", 1.0, "[0, 1)"),
         ("eta", 0.0, "(0, 1)"),
         ("eta", 1.0, "(0, 1)"),
+        ("gamma", 1.0, "[0, 1)"),
+        ("beta", 1.0, "(0, 1)"),
+        ("most", 0.0, "(0, inf)"),
     ],
 )
 def test_unfit_hyperparameters_are_refused_in_one_sentence(name, value, range):
     says = f"`{name}` of model_building must be a number in {range}, got {value!r}."
     with pytest.raises(ValueError, match=f"^{re.escape(says)}$"):
         model_building(**{name: value})
+
+
+def test_an_epoch_is_a_whole_number():
+    with pytest.raises(ValueError, match="^`epoch` must be a whole number of at least 1, got 0.$"):
+        model_building(epoch=0)
 
 
 @pytest.mark.parametrize("name", ["value", "value_fn", "params"])

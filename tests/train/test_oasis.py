@@ -26,8 +26,8 @@ def gradient(x, rows):
     return -rows.T @ (1 / (1 + np.exp(rows @ x))) / len(rows) + x / 10
 
 
-def transcription(x, samples, initial_rate, b2, alpha, warm):
-    path, before, rates = [], None, []
+def transcription(x, samples, initial_rate, b2, alpha, warm, learning_rate=None, momentum=0.0):
+    path, before, rates, m = [], None, [], np.zeros_like(x)
     for t, rows in enumerate(samples):
         p = 1 / (1 + np.exp(rows @ x))
         hessian = (rows.T * (p * (1 - p))) @ rows / len(rows) + np.eye(len(x)) / 10
@@ -40,7 +40,9 @@ def transcription(x, samples, initial_rate, b2, alpha, warm):
         d = np.mean(draws, axis=0) if t == 0 else b2 * d + (1 - b2) * draws[0]
         metric = np.maximum(np.abs(d), alpha)
         g = gradient(x, rows)
-        if t == 0:
+        if learning_rate is not None:
+            rate = learning_rate(t)
+        elif t == 0:
             rate, growth = initial_rate, np.inf
         else:
             moved, turned = x - before, g - gradient(before, rows)
@@ -49,7 +51,8 @@ def transcription(x, samples, initial_rate, b2, alpha, warm):
             new = min(np.sqrt(1 + growth) * rate, length / (2 * turn))
             rate, growth = new, new / rate
         rates.append(rate)
-        before, x = x, x - rate * g / metric
+        m = momentum * m + (1 - momentum) * g
+        before, x = x, x - rate * m / (1 - momentum ** (t + 1)) / metric
         path.append(x)
     return path, rates
 
@@ -73,6 +76,28 @@ def test_is_the_algorithm(changed):
     # Both bounds were met, or the rule was not tried.
     ratios = np.array(rates[2:]) / rates[1:-1]
     assert np.any(ratios > 1) and np.any(ratios < 1)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_rate_can_be_fixed_and_the_gradient_averaged_before(momentum):
+    def rate(t):
+        return 0.3 / (1 + t)
+
+    optimizer = oasis(b2=0.9, samples=3, learning_rate=rate, key=KEY)
+    path = descended(optax.chain(optax.ema(momentum), optimizer), loss, np.ones(5), batches())
+    settings = {"b2": 0.9, "alpha": 1e-3, "warm": 3, "learning_rate": rate, "momentum": momentum}
+    expected, _ = transcription(np.ones(5), batches(), 1.0, **settings)
+    np.testing.assert_allclose(path, expected, rtol=1e-7, atol=1e-9)
+    assert sum(leaf.size for leaf in jax.tree.leaves(optimizer.init(np.ones(5)))) == 5 + 3
+
+
+def test_fixed_rates_can_be_injected_and_mapped_over():
+    x, samples = np.ones(5), batches(4)
+    plain = descended(oasis(learning_rate=0.2), loss, x, samples)
+    injected = optax.inject_hyperparams(oasis, static_args="samples")(learning_rate=0.2)
+    np.testing.assert_allclose(descended(injected, loss, x, samples), plain, rtol=1e-6)
+    mapped = jax.vmap(lambda r: descended(oasis(learning_rate=r), loss, x, samples)[-1])
+    np.testing.assert_allclose(mapped(jnp.array([0.1, 0.2]))[1], plain[-1], rtol=1e-12)
 
 
 def test_quadratic_by_hand():
@@ -118,6 +143,7 @@ def test_where_nothing_moves_the_rate_stays_finite():
         ("b2", 1.0, "`b2` of oasis must be a number in [0, 1), got 1.0."),
         ("alpha", 0.0, "`alpha` of oasis must be a number in (0, inf), got 0.0."),
         ("samples", 0, "`samples` must be a whole number of at least 1, got 0."),
+        ("learning_rate", -1, "`learning_rate` of oasis must be a number in [0, inf), got -1."),
     ],
 )
 def test_unfit_hyperparameters_are_refused_in_one_sentence(name, value, says):
