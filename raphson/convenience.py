@@ -23,13 +23,14 @@ from .smooth.problem import Minimize
 from .solution import Solution
 from .validate import pair
 
+_OPTIONS = [n for n, p in inspect.signature(solve).parameters.items() if p.kind is p.KEYWORD_ONLY]
+
 
 def _solved(problem: Any, method: Any, options: dict[str, Any]) -> Solution:
-    known = [n for n, p in inspect.signature(solve).parameters.items() if p.kind is p.KEYWORD_ONLY]
     for name in options:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            meant = f"did you mean `{near[0]}`?" if near else f"there are {', '.join(known)}."
+        if name not in _OPTIONS:
+            near = difflib.get_close_matches(name, _OPTIONS, 1)
+            meant = f"did you mean `{near[0]}`?" if near else f"there are {', '.join(_OPTIONS)}."
             raise TypeError(f"`{name}` is no option of a solve; {meant}")
     return solve(problem, method, **options)
 

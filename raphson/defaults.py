@@ -27,6 +27,8 @@ from .smooth.trust_region_newton import TrustRegionNewton
 DENSE_LIMIT = 500
 # Up to this many a dense Hessian is formed, which is worth as many products with it.
 HESSIAN_LIMIT = 100
+# Made once: to make it at each call costs a seventh of a small solve.
+TRUST_REGION_NEWTON = TrustRegionNewton()
 
 
 def choose(problem: AbstractProblem) -> tuple[Any, str]:
@@ -44,7 +46,7 @@ def choose(problem: AbstractProblem) -> tuple[Any, str]:
         return LevenbergMarquardt(scaled=True), f"least squares in {unknowns}: dense Jacobians"
     if isinstance(problem, AbstractObjective):
         if size <= HESSIAN_LIMIT:
-            return TrustRegionNewton(), f"an objective of {unknowns}: dense Hessians"
+            return TRUST_REGION_NEWTON, f"an objective of {unknowns}: dense Hessians"
         return TruncatedNewton(), f"an objective of {unknowns}: products with the Hessian only"
     if isinstance(problem, AbstractResidual):
         if small:

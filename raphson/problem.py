@@ -50,6 +50,9 @@ class Facts(eqx.Module):
     convex: bool | None = None
 
 
+NOTHING_KNOWN = Facts()
+
+
 class Known(eqx.Module):
     """What a method knows of its problem at the iterate without another oracle call.
 
@@ -172,7 +175,7 @@ class AbstractProblem(eqx.Module):
     @property
     def without_facts(self) -> Self:
         """The problem as methods see it."""
-        return self._with(facts=Facts())
+        return self._with(facts=NOTHING_KNOWN)
 
     def _with(self, **fields: Any) -> Self:
         # Unlike `tree_at`, this also replaces fields that hold no leaves.
@@ -182,6 +185,8 @@ class AbstractProblem(eqx.Module):
         return changed
 
     def __check_init__(self):
+        if not self.oracles:  # to list them all takes as long as a small solve
+            return
         known = [n for n, f in inspect.getmembers(type(self)) if hasattr(f, "__is_oracle__")]
         for name, replacement in self.oracles.items():
             if name not in known:
@@ -365,9 +370,10 @@ class AbstractFunctionProblem(AbstractProblem):
         self, fn: Any, y0: PyTree[ArrayLike], args: PyTree, facts: Facts | None, oracles: Any
     ) -> None:
         # Each question has an `__init__` of its own that ends here: one that is inherited is
-        # invisible to type checkers, for which every dataclass has its own.
+        # invisible to type checkers, for which every dataclass has its own. By `super()`, for a
+        # method that Equinox binds takes it as long as the rest.
         self.fn, self.y0, self.args = as_function(fn), as_start(y0), args
-        self.oracles, self.facts, self.wrappers = oracles, facts or Facts(), ()
+        self.oracles, self.facts, self.wrappers = oracles, facts or NOTHING_KNOWN, ()
 
     @abc.abstractmethod
     def check_output(self, out: PyTree, y: PyTree[Array]) -> None:

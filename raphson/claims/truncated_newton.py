@@ -8,7 +8,7 @@ import numpy as np
 
 import raphson as rp
 
-from ..problems import logistic_synthetic
+from ..problems import logistic_synthetic, rosenbrock
 from ..roots import LeastSquares, TruncatedGaussNewton
 from ..smooth import TruncatedNewton
 from . import Budget, Paper, Verdict, claim
@@ -20,7 +20,8 @@ PAPER = Paper(
     authors="Steihaug",
     year=1983,
     implements=("raphson.smooth.TruncatedNewton", "raphson.roots.TruncatedGaussNewton"),
-    note="That a step falls at least half as far as the best one of its length is Yuan's (2000).",
+    note="That a step falls at least half as far as the best one of its length is Yuan's (2000); "
+    "the scaling is not of the paper.",
 )
 
 
@@ -99,6 +100,26 @@ def conjugate_directions_spare_products(budget: Budget) -> Verdict:
 
     case = f"products in {curvature.size} unknowns; control: one a step, which is steepest descent"
     return Verdict(products(5000), 30, products(1), case)
+
+
+@claim(
+    PAPER,
+    "Where random signs tell the sizes of the unknowns, units from 1e-4 to 1e4 do not keep it from "
+    "the end of Rosenbrock's valley.",
+)
+def scaled_unknowns_bear_bad_units(budget: Budget) -> Verdict:
+    n = budget.pick(20, 100)
+    units = jnp.asarray(10 ** np.random.default_rng(0).uniform(-4, 4, n))
+    valley = rosenbrock(n).fn
+    problem = rp.Minimize(lambda y, units: valley(y / units, None), -units, units)
+    steps = 10 * n
+
+    def reached(scaled_after: int) -> float:
+        method = TruncatedNewton(scaled_after=scaled_after)
+        return float(history(problem, method, steps)["value"][-1])
+
+    case = f"f after {steps} steps, {n} unknowns; control: in the unknowns as they are"
+    return Verdict(reached(0), 1e-12, reached(steps), case)
 
 
 @claim(

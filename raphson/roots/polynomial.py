@@ -61,7 +61,7 @@ class PolynomialSystem(RootFind):
                 f"and `y0` an entry for each of its {e.shape[1]} columns, got {c.shape} and "
                 f"{y.shape}."
             )
-        self._stated(_polynomials, y, (jnp.asarray(e), c), facts, {})
+        super()._stated(_polynomials, y, (jnp.asarray(e), c), facts, {})
 
     def rescaled(self, y_scale: Any, value_scale: ArrayLike) -> Any:
         return RootFind(Rescaled(self.fn, y_scale, value_scale), self.y0, self.args)

@@ -58,7 +58,7 @@ class RootFind(AbstractFunctionProblem, AbstractResidual):
         facts: Facts | None = None,
         **oracles: Callable[..., Any],
     ):
-        self._stated(fn, y0, args, facts, oracles)
+        super()._stated(fn, y0, args, facts, oracles)
 
     def mapping(self, y: PyTree[Array]) -> PyTree[Array]:
         return self.fn(y, self.args)
@@ -105,7 +105,7 @@ class LeastSquares(AbstractFunctionProblem, AbstractObjective, AbstractResidual)
         facts: Facts | None = None,
         **oracles: Callable[..., Any],
     ):
-        self._stated(fn, y0, args, facts, oracles)
+        super()._stated(fn, y0, args, facts, oracles)
 
     def mapping(self, y: PyTree[Array]) -> PyTree[Array]:
         return self.fn(y, self.args)
@@ -148,7 +148,7 @@ class FixedPoint(AbstractFunctionProblem, AbstractResidual):
         facts: Facts | None = None,
         **oracles: Callable[..., Any],
     ):
-        self._stated(fn, y0, args, facts, oracles)
+        super()._stated(fn, y0, args, facts, oracles)
 
     @oracle
     def apply(self, y: PyTree[Array]) -> PyTree[Array]:
@@ -194,7 +194,7 @@ class AbstractBounded(AbstractFunctionProblem, AbstractEquations):
         facts: Facts | None,
         oracles: Any,
     ) -> None:
-        self._stated(fn, y0, args, facts, oracles)
+        super()._stated(fn, y0, args, facts, oracles)
         self.lower, self.upper = as_bounds(lower, upper, self.y0)
 
     def mapping(self, y: PyTree[Array]) -> PyTree[Array]:

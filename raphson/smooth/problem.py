@@ -55,7 +55,7 @@ class Minimize(AbstractFunctionProblem, AbstractObjective):
         facts: Facts | None = None,
         **oracles: Callable[..., Any],
     ):
-        self._stated(fn, y0, args, facts, oracles)
+        super()._stated(fn, y0, args, facts, oracles)
 
     def objective(self, y: PyTree[Array]) -> Float[Array, ""]:
         return self.fn(y, self.args)

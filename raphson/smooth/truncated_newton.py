@@ -1,7 +1,10 @@
 """Newton's method by products with the Hessian alone: conjugate gradients inside a trust region.
 
 Steihaug (1983), The Conjugate Gradient Method and Trust Regions in Large Scale Optimization; Dembo,
-Steihaug (1983), Truncated-Newton Algorithms for Large-Scale Unconstrained Optimization.
+Steihaug (1983), Truncated-Newton Algorithms for Large-Scale Unconstrained Optimization. Where these
+take long the unknowns are scaled, as by More (1978), The Levenberg-Marquardt Algorithm, with sizes
+found by random signs, as by Bekas, Kokiopoulou, Saad (2007), An Estimator for the Diagonal of a
+Matrix.
 """
 
 from __future__ import annotations
@@ -9,9 +12,10 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import optax.tree as otu
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from ..method import AbstractMethod
 from ..problem import AbstractObjective, AbstractProblem, Known
@@ -22,7 +26,9 @@ from ._trust_region import TrustRegion, moved, steihaug, trust_region
 
 class TruncatedNewtonState(eqx.Module):
     region: TrustRegion
-    slope: Float[Array, ""]
+    scale: PyTree[Array]
+    slope: Float[Array, ""]  # at the start, and where the scaling began
+    count: Int[Array, ""]
 
 
 class TruncatedNewton(AbstractMethod[TruncatedNewtonState]):
@@ -34,9 +40,16 @@ class TruncatedNewton(AbstractMethod[TruncatedNewtonState]):
     that does not fall as its model promised is taken back and r shrunk; one that falls over 1.5
     times as far is doubled as long as f falls.
 
+    A run that takes long may suffer from the units of its unknowns. From step `scaled_after` on all
+    this is done in the unknowns D y, begun anew: D_j is the root of the greatest |(H z)_j| so far,
+    where signs z are drawn at each step, which costs a product.
+
     Args:
-        radius: r of the first step, positive; by default the length of the start, at least 1.
+        radius: r of the first step, positive; by default the length of the start, at least 1, and
+            where the scaling begins that of D y.
         max_products: how many products with the Hessian a step may take, at least 1.
+        scaled_after: after how many steps the unknowns are scaled; 0 suits units that are known to
+            be bad.
 
     Raises:
         ValueError: if a hyperparameter is outside its range.
@@ -52,33 +65,50 @@ class TruncatedNewton(AbstractMethod[TruncatedNewtonState]):
 
     radius: float | None = None
     max_products: int = 5000
+    scaled_after: int = 1000
 
     question: ClassVar[type[AbstractProblem]] = AbstractObjective
 
     def __check_init__(self):
         whole_number(self.max_products, "max_products", 1)
+        whole_number(self.scaled_after, "scaled_after")
         if self.radius is not None:
             in_range(self, "radius", 0)
 
     def init(self, problem: Any, y: PyTree[Array], key: Array | None) -> TruncatedNewtonState:
         radius = jnp.maximum(1, otu.norm(y)) if self.radius is None else self.radius
         region = trust_region(problem, y, radius)
-        return TruncatedNewtonState(region, otu.norm(region.gradient))
+        slope, count = otu.norm(region.gradient), jnp.array(0, jnp.int32)
+        return TruncatedNewtonState(region, otu.zeros_like(y), slope, count)
 
     def step(
         self, problem: Any, y: PyTree[Array], state: TruncatedNewtonState
     ) -> tuple[PyTree[Array], TruncatedNewtonState]:
-        slope = otu.norm(state.region.gradient)
-        forcing = jnp.minimum(0.1, jnp.sqrt(slope / state.slope))
-        h, promised = steihaug(
-            lambda v: problem.hvp(y, v),
-            state.region.gradient,
-            state.region.radius,
-            forcing * slope,
-            self.max_products,
-        )
-        y, region = moved(problem, y, state.region, h, promised)
-        return y, TruncatedNewtonState(region, state.slope)
+        def probed() -> PyTree[Array]:
+            key = jax.random.fold_in(jax.random.key(0), state.count)
+            Hz = problem.hvp(y, otu.random_like(key, y, jax.random.rademacher))
+            sizes = jax.tree.map(lambda leaf: jnp.where(jnp.isfinite(leaf), jnp.abs(leaf), 0), Hz)
+            return jax.tree.map(lambda a, b: jnp.maximum(a, jnp.sqrt(b)), state.scale, sizes)
+
+        scaled = state.count >= self.scaled_after
+        scale = jax.lax.cond(scaled, probed, lambda: state.scale)
+        D = jax.tree.map(lambda leaf: jnp.where(leaf > 0, leaf, 1), scale)
+        length = lambda h: otu.norm(otu.mul(D, h))
+        g = otu.div(state.region.gradient, D)
+        slope = otu.norm(g)
+
+        begins, radius = state.count == self.scaled_after, self.radius
+        if radius is None:
+            radius = jnp.where(length(y) > 0, length(y), slope)
+        radius = jnp.where(begins, radius, state.region.radius)
+        first_slope = jnp.where(begins, slope, state.slope)
+        region = eqx.tree_at(lambda region: region.radius, state.region, radius)
+
+        forcing = jnp.minimum(0.1, jnp.sqrt(slope / first_slope))
+        product = lambda v: otu.div(problem.hvp(y, otu.div(v, D)), D)
+        h, promised = steihaug(product, g, radius, forcing * slope, self.max_products)
+        y, region = moved(problem, y, region, otu.div(h, D), promised, length)
+        return y, TruncatedNewtonState(region, scale, first_slope, state.count + 1)
 
     def terminate(self, problem: Any, y: PyTree[Array], state: TruncatedNewtonState) -> Any:
         return Status.where(state.region.at_rest, Status.stalled, Status.running)

@@ -8,9 +8,21 @@ import pytest
 import raphson as rp
 from raphson.problems import cutest, cutest_best, rosenbrock
 from raphson.smooth import TruncatedNewton
+from tests.smooth.paths import path
 from tests.smooth.trust_region import START, chain, iterates
 
 CHAIN = rosenbrock(6)
+UNITS = np.array([1e3, 1.0, 1e-4, 1e2, 1e-2, 10.0])
+
+
+def separable(y):
+    """A function whose Hessian is diagonal, its gradient and that: random signs tell all of it."""
+    y = y / UNITS
+    slope = (4 * (y - 1) ** 3 + y) / UNITS
+    return np.sum((y - 1) ** 4 + y**2 / 2), slope, np.diag((12 * (y - 1) ** 2 + 1) / UNITS**2)
+
+
+SEPARABLE = lambda y, _: jnp.sum((y / UNITS - 1) ** 4 + (y / UNITS) ** 2 / 2)
 
 
 @pytest.mark.parametrize("radius", [None, 0.1, 50.0])
@@ -27,6 +39,43 @@ def test_steps_are_those_of_steihaug(radius):
         ratios.append(ratio)
     np.testing.assert_allclose(state.region.value, chain(right)[0], rtol=1e-8)
     assert max(ratios) > 0.75 and (radius != 50.0 or min(ratios) < 0.1)
+
+
+@pytest.mark.parametrize("radius", [None, 0.3])
+def test_scaled_steps_are_those_of_steihaug_in_scaled_unknowns(radius):
+    start = START * UNITS
+    problem = rp.Minimize(SEPARABLE, start)
+    y, state = path(problem, TruncatedNewton(radius, scaled_after=0), 5)
+    scale = lambda H: np.sqrt(np.diag(H))
+    right = list(iterates(start, radius, 5, 0.1, scale, separable))
+    points = np.array([point for point, _, _ in right])
+    np.testing.assert_allclose(y[1:] / UNITS, points / UNITS, rtol=1e-8, atol=1e-12)
+    np.testing.assert_allclose(state.region.radius[1:], [r for _, r, _ in right], rtol=1e-8)
+
+
+def test_scaling_begins_anew_where_it_begins():
+    start = START * UNITS
+    plain, late = (
+        path(rp.Minimize(SEPARABLE, start), TruncatedNewton(scaled_after=after), 7)[0]
+        for after in (1000, 3)
+    )
+    np.testing.assert_array_equal(late[:4], plain[:4])
+    anew = path(rp.Minimize(SEPARABLE, plain[3]), TruncatedNewton(scaled_after=0), 4)[0]
+    np.testing.assert_allclose(late[3:], anew, rtol=1e-12)
+    assert np.max(np.abs(late[4] - plain[4]) / UNITS) > 0.1
+
+
+def test_scaled_unknowns_bear_bad_units():
+    units = 10 ** np.random.default_rng(0).uniform(-4, 4, 20)
+    fn = lambda y, _: rosenbrock(20).fn(y / units, None)
+    problem = rp.Minimize(fn, jnp.asarray(-units)).without_facts
+
+    def reached(after):
+        method = TruncatedNewton(scaled_after=after)
+        run = rp.iterate(problem, method, problem.y0, rtol=0.0, atol=0.0, max_steps=200)
+        return fn(run.y, None)
+
+    assert reached(0) <= 1e-20 and reached(200) >= 1
 
 
 def test_linear_objective_is_followed_to_the_border_of_a_region_that_doubles():
