@@ -8,7 +8,7 @@ import jax
 import lineax as lx
 import optax
 
-from .bilevel.problem import AbstractBilevel
+from .bilevel.problem import AbstractLevels
 from .composite.problem import Composite
 from .composite.proximal_gradient import ProximalGradient
 from .linear.problem import LinearSystem
@@ -62,7 +62,7 @@ def choose(problem: AbstractProblem) -> tuple[Any, str]:
         if problem.stochastic:
             return Extragradient(1e-2), "a sampled saddle: extragradient with a constant step"
         return Extragradient(), "a saddle: extragradient with its step found by backtracking"
-    if isinstance(problem, AbstractBilevel):
+    if isinstance(problem, AbstractLevels):
         from .bilevel.constrained import ConstrainedBilevel
         from .bilevel.implicit_gradient import ImplicitGradient
         from .bilevel.proximal_lagrangian import ProximalLagrangian

@@ -13,7 +13,7 @@ import optax.tree as otu
 import pytest
 
 import raphson as rp
-from raphson.bilevel.problem import AbstractBilevel
+from raphson.bilevel.problem import AbstractBilevel, AbstractLevels
 from raphson.composite.problem import Composite
 from raphson.families import methods
 from raphson.linear.problem import LinearSystem
@@ -179,6 +179,7 @@ PROBLEMS = {
     rp.Saddle: saddle,
     rp.CompositeSaddle: split_saddle,
     AbstractBilevel: levels,
+    AbstractLevels: levels,
     rp.bilevel.MultiBlockBilevel: blocks,
     RiskParity: portfolio,
 }
@@ -228,7 +229,7 @@ def test_protocol(name):
     known = method.known(problem, stepped, after)
     assert isinstance(known, Known)
     # Of two levels it depends on a linear system, which many methods only follow.
-    if known.residual is not None and not isinstance(problem, AbstractBilevel):
+    if known.residual is not None and not isinstance(problem, AbstractLevels):
         expected = problem.optimality(stepped)
         np.testing.assert_allclose(answer(known.residual), answer(expected), atol=1e-12)
 

@@ -16,12 +16,12 @@ from ..composite import AbstractConvexSet
 from ..problem import Facts, oracle, trace_function
 from ..solution import Status
 from ..validate import as_function, as_metrics, as_start, require_scalar, require_vector
-from .problem import Bilevel, Pair, as_sets, symmetric_least_squares
+from .problem import AbstractLevels, Pair, as_sets, symmetric_least_squares
 
 Vectors = tuple[Float[Array, " p"], Float[Array, " q"]]
 
 
-class ConstrainedBilevel(Bilevel):
+class ConstrainedBilevel(AbstractLevels):
     """Minimize F(x, y) over x, where y minimizes f(x, y) subject to g(x, y) <= 0 and h(x, y) = 0.
 
     An answer is judged by the conditions of Karush, Kuhn and Tucker of the lower level, with
@@ -59,9 +59,18 @@ class ConstrainedBilevel(Bilevel):
         4.0
     """
 
+    upper: Callable[..., Any]
+    lower_fn: Callable[..., Any]
     inequality: Callable[..., Any] | None
     equality: Callable[..., Any] | None
     feasible: AbstractConvexSet | Callable[..., Any] | None
+    y0: Pair
+    args: PyTree
+    sets: tuple[AbstractConvexSet | None, AbstractConvexSet | None]
+    metrics: dict[str, Callable[..., Any]]
+    oracles: dict[str, Callable[..., Any]]
+    facts: Facts
+    wrappers: tuple[Any, ...]
 
     def __init__(
         self,
@@ -101,6 +110,12 @@ class ConstrainedBilevel(Bilevel):
                 f"`inequality`, got {self.sets[1]!r}."
             )
         self.oracles, self.facts, self.wrappers = oracles, facts or Facts(), ()
+
+    def upper_objective(self, x: Any, y: Any, batch: Any) -> Float[Array, ""]:
+        return self.upper(x, y, self.args)
+
+    def lower_objective(self, x: Any, y: Any, batch: Any) -> Float[Array, ""]:
+        return self.lower_fn(x, y, self.args)
 
     @oracle
     def constraints(self, x: Any, y: Any) -> Vectors:

@@ -32,8 +32,8 @@ DENSE_LIMIT = 500
 Pair = tuple[PyTree[Array], PyTree[Array]]
 
 
-class AbstractBilevel(AbstractProblem):
-    """Find x where F(x, y) is least, where y is where f(x, .) is least.
+class AbstractLevels(AbstractProblem):
+    """Find x where F(x, y) is least, where y is a least point of f(x, .), constrained or not.
 
     The iterate is the pair (x, y). Every oracle takes the batch on which it is estimated, None for
     the function itself.
@@ -98,6 +98,19 @@ class AbstractBilevel(AbstractProblem):
         ]
         return jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), tuple(nearest), z)
 
+    def measures(self, y: Pair) -> dict[str, Float[Array, ""]]:
+        hypergradient, f_y, unexplained = self.optimality(y)
+        measures = {"residual": otu.norm((hypergradient, f_y, unexplained))}
+        if self.facts.minimizer is not None:
+            measures["distance"] = otu.norm(otu.sub(y, self.facts.minimizer))
+        measures |= {"hypergradient": otu.norm(hypergradient), "lower": otu.norm(f_y)}
+        measures["value"] = self.upper_value(*y, None)
+        return measures | {n: jnp.asarray(of(y, self.args)) for n, of in self.metrics.items()}
+
+
+class AbstractBilevel(AbstractLevels):
+    """Find x where F(x, y) is least, where y is where f(x, .) is least, in a set or anywhere."""
+
     def lower(
         self, x: PyTree[Array], y: PyTree[Array], batch: Any = None
     ) -> AbstractObjective | Composite:
@@ -127,15 +140,6 @@ class AbstractBilevel(AbstractProblem):
             return hypergradient, f_y
         z = x, y
         return otu.sub(z, self.project(otu.sub(z, (hypergradient, f_y))))
-
-    def measures(self, y: Pair) -> dict[str, Float[Array, ""]]:
-        hypergradient, f_y, unexplained = self.optimality(y)
-        measures = {"residual": otu.norm((hypergradient, f_y, unexplained))}
-        if self.facts.minimizer is not None:
-            measures["distance"] = otu.norm(otu.sub(y, self.facts.minimizer))
-        measures |= {"hypergradient": otu.norm(hypergradient), "lower": otu.norm(f_y)}
-        measures["value"] = self.upper_value(*y, None)
-        return measures | {n: jnp.asarray(of(y, self.args)) for n, of in self.metrics.items()}
 
     def tangent(self, y: PyTree[Array], f_y: PyTree[Array]) -> Callable[[Any], Any]:
         """D v for the derivative D of the projection of y at y - f_y; v itself where y has no set.

@@ -18,7 +18,7 @@ from ..method import AbstractMethod
 from ..problem import AbstractProblem, Known
 from ..validate import in_range
 from .constrained import ConstrainedBilevel, Vectors
-from .problem import AbstractBilevel, Pair
+from .problem import AbstractLevels, Pair
 
 
 class ProximalLagrangianState(eqx.Module):
@@ -86,7 +86,7 @@ class ProximalLagrangian(AbstractMethod[ProximalLagrangianState]):
     power: float = 0.3
     bound: float = 1000.0
 
-    question: ClassVar[type[AbstractProblem]] = AbstractBilevel
+    question: ClassVar[type[AbstractProblem]] = AbstractLevels
 
     def __check_init__(self):
         for name in ("step_size", "inner_step_size", "radius", "multiplier_radius", "penalty"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import raphson.problems
-from raphson.bilevel.problem import AbstractBilevel
+from raphson.bilevel.problem import AbstractLevels
 from raphson.composite.problem import Composite
 from raphson.linear.problem import LinearSystem
 from raphson.problems import load, names, sets
@@ -27,7 +27,7 @@ SORT = {
     "bounded_systems": AbstractBounded,
     "linear": LinearSystem,
     "saddle": AbstractVariational,
-    "bilevel": AbstractBilevel,
+    "bilevel": AbstractLevels,
     "applications": RiskParity | LeastSquares | RootFind | FixedPoint,
 }
 
