@@ -67,14 +67,13 @@ def mended_steps_minimize_the_model(budget: Budget) -> Verdict:
 def stands_larger_learning_rates(budget: Budget) -> Verdict:
     rates = np.geomspace(0.021, 0.4, budget.pick(20, 200))
 
-    def share(make: Any) -> float:
-        return float(np.mean(np.asarray(compiled(_left, make, rates)) < 1e-6))
-
     case = (
         f"share of {len(rates)} learning rates that leave less than 1e-6 of the loss after 1000 "
         "steps; control: gradient descent"
     )
-    return Verdict(share(model_building), 1.0, share(optax.sgd), case, at_most=False)
+    return Verdict(
+        _converging(model_building, rates), 1.0, _converging(optax.sgd, rates), case, at_most=False
+    )
 
 
 @claim(
@@ -107,15 +106,12 @@ def needs_less_tuning(budget: Budget) -> Verdict:
 def epochs_mend_the_learning_rate(budget: Budget) -> Verdict:
     rates = np.geomspace(0.6, 2.0, budget.pick(20, 200))
 
-    def share(make: Any) -> float:
-        return float(np.mean(np.asarray(compiled(_left, make, rates)) < 1e-6))
-
     case = (
         f"share of {len(rates)} learning rates that leave less than 1e-6 of the loss after 1000 "
         "steps; control: the same rate in all epochs"
     )
-    changed = partial(model_building, epoch=10)
-    return Verdict(share(changed), 1.0, share(model_building), case, at_most=False)
+    changed = _converging(partial(model_building, epoch=10), rates)
+    return Verdict(changed, 1.0, _converging(model_building, rates), case, at_most=False)
 
 
 @claim(
@@ -148,6 +144,11 @@ def _mended(
         return optimizer.update(g, optimizer.init(x), x, **extra)[0]
 
     return jax.vmap(mended)(gs, hs)
+
+
+def _converging(make: Any, rates: np.ndarray) -> float:
+    """The share of learning rates that leave less than 1e-6 of the loss."""
+    return float(np.mean(np.asarray(compiled(_left, make, rates)) < 1e-6))
 
 
 def _left(make: Any, rates: Float[Array, " r"]) -> Float[Array, " r"]:

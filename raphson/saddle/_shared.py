@@ -136,7 +136,9 @@ class ProximalStep(AbstractVariational):
     @oracle
     def batch_operator(self, z: PyTree[Array], batch: PyTree[Array] | None) -> PyTree[Array]:
         """F estimated on a batch."""
-        return self.operator(z) if batch is None else self.problem.batch_operator(z, batch)
+        if batch is None:
+            return self.operator(z)
+        return self.unscaled(self.problem.batch_operator(self.unscaled(z), batch))
 
     def traced(self, y: PyTree[Array]) -> Self:
         return self
