@@ -33,6 +33,8 @@ $(INSTALLED): pyproject.toml
 # What XLA compiled is kept between runs; the benchmarks time compilation and so keep nothing.
 race test test-all claims: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 race test test-all claims: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
+# As in raphson/compiled.py, for what tests and claims compile themselves.
+test test-all claims: export XLA_FLAGS ?= --xla_cpu_use_fusion_emitters=false
 
 race: $(INSTALLED)
 	$(BIN)/raphson race
