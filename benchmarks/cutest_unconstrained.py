@@ -96,7 +96,8 @@ def run(problem_name, solver_name, repeats):
         "best": best,
         "first_seconds": first,
         "seconds": min(seconds[1:], default=None),
-        "evaluations": counts["value"],
+        "method": solution.stats.method,
+        "evaluations": counts["value"] + counts.get("residual", 0),
         "hessians": counts["hessian"],
         "products": counts.get("product", 0),
     }

@@ -12,7 +12,9 @@ from .bilevel.problem import AbstractLevels
 from .composite.problem import Composite
 from .composite.proximal_gradient import ProximalGradient
 from .linear.problem import LinearSystem
+from .method import AbstractMethod
 from .problem import AbstractObjective, AbstractProblem, AbstractResidual
+from .roots.adaptive_levenberg_marquardt import AdaptiveLevenbergMarquardt
 from .roots.bounded_trust_region import BoundedTrustRegion
 from .roots.levenberg_marquardt import LevenbergMarquardt
 from .roots.problem import AbstractBounded, LeastSquares
@@ -22,13 +24,45 @@ from .smooth.risk_parity import RiskParity
 from .smooth.risk_parity_ccd import RiskParityCCD
 from .smooth.truncated_newton import TruncatedNewton
 from .smooth.trust_region_newton import TrustRegionNewton
+from .squares import residuals
 
 # Up to this many unknowns a dense Jacobian is formed and factorized.
 DENSE_LIMIT = 500
 # Up to this many a dense Hessian is formed, which is worth as many products with it.
 HESSIAN_LIMIT = 100
-# Made once: to make it at each call costs a seventh of a small solve.
-TRUST_REGION_NEWTON = TrustRegionNewton()
+# Up to so many entries of a Jacobian an objective is fitted.
+JACOBIAN_LIMIT = 1_000_000
+
+
+class DenseNewton(TrustRegionNewton):
+    """Newton's method, or a fit of the residuals where the objective is written as their squares.
+
+    A sum of squares is fitted where its residuals are at least as many as the unknowns, and neither
+    a hand-written oracle nor a wrapper that changes answers would be passed over.
+    """
+
+    @property
+    def name(self) -> str:
+        return f"{TrustRegionNewton.__name__} or {AdaptiveLevenbergMarquardt.__name__}"
+
+    def suited(self, problem: Any) -> tuple[AbstractProblem, AbstractMethod]:
+        plain = not problem.oracles and all(wrapper.only_looks for wrapper in problem.wrappers)
+        objective = problem.bare.objective
+        shown = jax.eval_shape(lambda y: residuals(objective, y), problem.y0) if plain else None
+        unknowns, count = (
+            sum(leaf.size for leaf in jax.tree.leaves(t)) for t in (problem.y0, shown)
+        )
+        if not unknowns <= count <= JACOBIAN_LIMIT / unknowns:
+            return problem, TrustRegionNewton(self.radius)
+        # A least-squares problem halves its squares.
+        roots = lambda y, _: [2**0.5 * r for r in residuals(objective, y) or ()]
+        fit = LeastSquares(roots, problem.y0)
+        return fit.rewrapped(problem.wrappers), ADAPTIVE_LEVENBERG_MARQUARDT
+
+
+# Made once: to make one at each call costs a seventh of a small solve.
+DENSE_NEWTON = DenseNewton()
+ADAPTIVE_LEVENBERG_MARQUARDT = AdaptiveLevenbergMarquardt()
 
 
 def choose(problem: AbstractProblem) -> tuple[Any, str]:
@@ -42,11 +76,13 @@ def choose(problem: AbstractProblem) -> tuple[Any, str]:
         return RiskParityCCD(), f"risk parity of {unknowns}: each in turn has a closed form"
     if isinstance(problem, AbstractObjective) and problem.stochastic:
         return optax.adam(1e-3), "the objective is sampled: a stochastic first-order method"
+    if isinstance(problem, LeastSquares) and size <= HESSIAN_LIMIT:
+        return ADAPTIVE_LEVENBERG_MARQUARDT, f"least squares in {unknowns}: dense Hessians"
     if isinstance(problem, LeastSquares) and small:
         return LevenbergMarquardt(scaled=True), f"least squares in {unknowns}: dense Jacobians"
     if isinstance(problem, AbstractObjective):
         if size <= HESSIAN_LIMIT:
-            return TRUST_REGION_NEWTON, f"an objective of {unknowns}: dense Hessians"
+            return DENSE_NEWTON, f"an objective of {unknowns}: dense, by its squares if it has them"
         return TruncatedNewton(), f"an objective of {unknowns}: products with the Hessian only"
     if isinstance(problem, AbstractResidual):
         if small:

@@ -165,6 +165,7 @@ def _solved(
     traced = problem.traced(problem.y0)
     # The answer's derivative comes from the optimality condition, never through the loop.
     still, method = _stopped((traced, method))
+    still, method = method.suited(still)
     run = iterate(still, method, still.y0, key, rtol=rtol, atol=atol, max_steps=max_steps)
     judged = _judged(traced, _answered(still, method, run), run.status, rtol, atol)
     return _concluded(traced, method, run, judged, reason)
@@ -455,12 +456,13 @@ def _stepped(
 
 
 def _begun(problem: Any, method: Any, key: Any, rtol: Any, atol: Any) -> Run:
-    problem = problem.traced(problem.y0)
+    problem, method = method.suited(problem.traced(problem.y0))
     return begin(problem, method, problem.y0, key, rtol=rtol, atol=atol)
 
 
 def _advanced(problem: Any, method: Any, run: Run, rtol: Any, atol: Any, until: Any) -> Run:
-    return advance(problem.traced(run.y), method, run, rtol=rtol, atol=atol, until=until)
+    problem, method = method.suited(problem.traced(run.y))
+    return advance(problem, method, run, rtol=rtol, atol=atol, until=until)
 
 
 def _measured(problem: Any, y: PyTree[Array]) -> dict[str, Array]:

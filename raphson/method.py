@@ -56,6 +56,13 @@ class AbstractMethod(eqx.Module, Generic[State]):
         """What to return for the iterate `y`: itself, unless the method averages."""
         return y
 
+    def suited(self, problem: AbstractProblem) -> tuple[AbstractProblem, AbstractMethod]:
+        """What runs on a problem whose function is traced: by default, this method on it.
+
+        Another method, or the same question stated otherwise, may suit what the trace shows.
+        """
+        return problem, self
+
     @property
     def name(self) -> str:
         """How reports call the method."""

@@ -336,6 +336,11 @@ class AbstractEquations(AbstractProblem):
         """The product of the transposed Jacobian at y with w."""
         return jax.vjp(self.residual, y)[1](w)[0]
 
+    @oracle
+    def curvature(self, y: PyTree[Array], v: PyTree[Array]) -> PyTree[Array]:
+        """The second derivative of F at y along v, twice."""
+        return jax.jvp(lambda y: self.jvp(y, v), (y,), (v,))[1]
+
     @abc.abstractmethod
     def mapping(self, y: PyTree[Array]) -> PyTree[Array]:
         """The function itself; methods call the oracles, never this."""

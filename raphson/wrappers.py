@@ -11,7 +11,7 @@ from __future__ import annotations
 import abc
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import equinox as eqx
 import jax
@@ -42,6 +42,7 @@ _COUNTED_AS = {
     "hvp": ("product",),
     "jvp": ("product",),
     "vjp": ("product",),
+    "curvature": ("product", "product"),
     "mv": ("product",),
 }
 _FREE = ("sample",)
@@ -52,13 +53,16 @@ _LEVELS = (
 )
 _VECTORS = (
     *("gradient", "residual", "operator", "batch_operator", "apply", "mv", "hvp", "batch_hvp"),
-    *("jvp", "vjp", "mixed", "batch_mixed", "coupling_x", "coupling_y", *_LEVELS),
+    *("jvp", "vjp", "curvature", "mixed", "batch_mixed", "coupling_x", "coupling_y", *_LEVELS),
 )
 _PAIRS = ("value_and_gradient", "batch_value_and_gradient")
 
 
 class AbstractWrapper(eqx.Module):
     """Something that stands in the door of a problem."""
+
+    # Whether answers pass unchanged, so that the question may be stated otherwise behind it.
+    only_looks: ClassVar[bool] = False
 
     # Mutable references to the memory while a step runs, else None.
     refs: Any = eqx.field(default=None, kw_only=True)
@@ -100,6 +104,8 @@ def Counted(problem: P) -> P:
 
 
 class _Count(AbstractWrapper):
+    only_looks: ClassVar[bool] = True
+
     def memory(self, problem: AbstractProblem, y: PyTree[Array]) -> PyTree[Array]:
         names = [n for n, f in inspect.getmembers(type(problem)) if hasattr(f, "__is_oracle__")]
         counted = {c for n in names if n not in _FREE for c in _COUNTED_AS.get(n, (n,))}

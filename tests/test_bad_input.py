@@ -625,6 +625,7 @@ def kind_of(method: type[Any]) -> str:
         "linear": rp.LinearSystem,
         "objective": rp.Minimize,
         "residual": rp.RootFind,
+        "fit": rp.LeastSquares,
         "fixed_point": rp.FixedPoint,
         "bounded": rp.BoundedRootFind,
         "composite": rp.Composite,
@@ -646,6 +647,8 @@ def stated(kind: str, y0: Any = ORIGIN, **dials: Any) -> Any:
         return rp.Minimize(valley, y0, BOWL | dials)
     if kind == "residual":
         return rp.RootFind(plane, y0, PLANE | dials)
+    if kind == "fit":
+        return rp.LeastSquares(plane, y0, PLANE | dials)
     if kind == "fixed_point":
         return rp.FixedPoint(map_of_plane, y0, PLANE | dials)
     if kind == "bounded":
@@ -677,6 +680,7 @@ class MethodCase(NamedTuple):
         "linear",
         "objective",
         "residual",
+        "fit",
         "fixed_point",
         "bounded",
         "composite",
@@ -693,7 +697,7 @@ SOLVABLE = Ends(OPEN, answer=1.0)
 UNUSABLE = ("nonfinite", "stalled", "max_steps", "breakdown", "not_a_root")
 ONES = jnp.ones((2, 2))
 MAPS = ("residual", "fixed_point", "bounded")
-FUNCTIONS = ("objective", *MAPS, "composite", "saddle", "split", "levels", "blocks")
+FUNCTIONS = ("objective", "fit", *MAPS, "composite", "saddle", "split", "levels", "blocks")
 FALLS = ("objective", "composite")
 
 METHOD_CASES: dict[str, MethodCase] = {

@@ -63,6 +63,11 @@ def residual(a, dtype, trees):
     return rp.RootFind(fn, {"u": jnp.zeros(2, dtype), "v": jnp.zeros((), dtype)}, a)
 
 
+def fit(a, dtype, trees):
+    problem = residual(a, dtype, trees)
+    return rp.LeastSquares(problem.fn, problem.y0, a)
+
+
 def fixed_point(a, dtype, trees):
     problem = residual(a, dtype, trees)
     # A contraction with the same answer.
@@ -171,6 +176,7 @@ def portfolio(a, dtype, trees):
 PROBLEMS = {
     AbstractObjective: objective,
     AbstractResidual: residual,
+    rp.LeastSquares: fit,
     rp.FixedPoint: fixed_point,
     AbstractBounded: within_bounds,
     LinearSystem: system,

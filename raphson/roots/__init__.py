@@ -1,5 +1,8 @@
 """Root finding, least squares and fixed points: find y where F(y) = 0, or nearly."""
 
+from .adaptive_levenberg_marquardt import (
+    AdaptiveLevenbergMarquardt as AdaptiveLevenbergMarquardt,
+)
 from .anderson import Anderson as Anderson
 from .bounded_trust_region import BoundedTrustRegion as BoundedTrustRegion
 from .equilibrium_propagation import (

@@ -100,7 +100,7 @@ class LevenbergMarquardt(AbstractMethod[LevenbergMarquardtState]):
         size, slope = jnp.linalg.norm(h), jnp.linalg.norm(gradient)
         mu = state.factor * (self.xi * size**self.eta + self.omega * slope**self.eta)
         mu = mu.astype(h.dtype)
-        d = _damped(J, h, mu)
+        d = damped_step(J, h, mu)
         trial = flat + d / D
         residual = ravel_pytree(problem.residual(unravel(trial)))[0]
         promised = jnp.sum((J @ d) ** 2) + 2 * mu * jnp.sum(d**2)
@@ -153,7 +153,7 @@ class LevenbergMarquardt(AbstractMethod[LevenbergMarquardtState]):
         return jnp.where(self.scaled & (lengths > 0) & jnp.isfinite(lengths), lengths, 1)
 
 
-def _damped(J: Float[Array, "m n"], h: Float[Array, " m"], mu: Array) -> Float[Array, " n"]:
+def damped_step(J: Float[Array, "m n"], h: Float[Array, " m"], mu: Array) -> Float[Array, " n"]:
     """argmin |J d + h|^2 + mu |d|^2, by QR: J^T J would square the condition."""
     n = J.shape[1]
     # At a solution mu underflows, and the system alone decides.

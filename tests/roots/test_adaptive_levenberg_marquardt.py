@@ -1,0 +1,134 @@
+"""Bent steps and the choice between two models, against NumPy, closed forms and certified fits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import raphson as rp
+from raphson.problems import cutest
+from raphson.roots import AdaptiveLevenbergMarquardt
+
+SHARP = {"rtol": 0.0, "atol": 1e-10, "throw": False}
+RNG = np.random.default_rng(0)
+A, B = RNG.normal(size=(2, 5, 3))
+b = 3 * RNG.normal(size=5)
+
+
+# Five equations for three unknowns that contradict each other, and their derivatives by hand.
+def curved(y, _=None, xp=jnp):
+    return A @ y + (B @ y) ** 2 - b
+
+
+def transcription(y, count, bend, switch):
+    """The iterates, the factors and which model each step took, by normal equations."""
+    y, c, D, newton, rows = np.array(y), 1.0, np.zeros(3), False, []
+    for _ in range(count):
+        h, J = curved(y, xp=np), A + 2 * (B @ y)[:, None] * B
+        D = np.maximum(D, np.linalg.norm(J, axis=0))
+        H = (J.T @ J + 2 * (B.T * h) @ B) / np.outer(D, D)
+        J = J / D
+        g, mu = J.T @ h, c * np.linalg.norm(h)
+        damped = np.linalg.inv((H if newton else J.T @ J) + mu * np.eye(3))
+        definite = np.all(np.linalg.eigvalsh(H + mu * np.eye(3)) > 0)
+        v = damped @ -g
+        a = damped @ -J.T @ (2 * (B @ (v / D)) ** 2)
+        bent = not newton and 2 * np.linalg.norm(a) <= bend * np.linalg.norm(v)
+        d = v + a / 2 if bent else v
+        new = curved(y + d / D, xp=np)
+        promised = (v @ H @ v if newton else np.sum((J @ v) ** 2)) + 2 * mu * v @ v
+        ratio = (h @ h - new @ new) / promised if definite or not newton else np.nan
+        c *= 16 if np.isnan(ratio) else 2 if ratio < 0.01 else 1 / 3 if ratio >= 0.75 else 1
+        rows.append((y, c, newton))
+        if ratio >= 1e-3:
+            slope = ((A + 2 * (B @ (y + d / D))[:, None] * B) / D).T @ new
+            errors = [np.linalg.norm(g + M @ d - slope) for M in (H, J.T @ J)]
+            newton = errors[0] < (1 if newton else switch) * errors[1]
+            y = y + d / D
+    return map(np.array, zip(*rows))
+
+
+@pytest.mark.parametrize(("bend", "switch"), [(0.75, 0.0), (0.0, 0.0), (0.75, 0.1), (0.3, 1.0)])
+def test_steps_are_those_of_a_transcription(bend, switch):
+    start = jnp.array([1.0, -0.5, 0.8])
+    problem, method = rp.LeastSquares(curved, start), AdaptiveLevenbergMarquardt(bend, switch)
+
+    def step(carry, _):
+        y, state = carry
+        return method.step(problem, y, state), (y, state.factor, state.newton)
+
+    begun = start, method.init(problem, start, None)
+    ys, factors, newton = jax.jit(lambda: jax.lax.scan(step, begun, length=9)[1])()
+    expected, changed, models = transcription(start, 9, bend, switch)
+    np.testing.assert_allclose(ys, expected, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(factors, np.append(1.0, changed[:-1]), rtol=1e-12)
+    np.testing.assert_array_equal(newton, models)
+    assert np.any(models) == (switch > 0)
+
+
+def test_the_second_derivative_along_a_direction():
+    problem = rp.LeastSquares(curved, jnp.ones(3))
+    y, v = jnp.array([0.3, -1.0, 2.0]), jnp.array([1.0, 0.5, -2.0])
+    np.testing.assert_allclose(problem.curvature(y, v), 2 * (B @ v) ** 2, rtol=1e-12)
+    counts = rp.solve(rp.Counted(problem), AdaptiveLevenbergMarquardt(), **SHARP).stats.counts
+    assert int(counts["product"]) == 2 * (int(counts["residual"]) - 1)  # two a step
+
+
+def test_bent_steps_follow_curved_valleys():
+    problem = cutest("MGH09")
+    fit = rp.LeastSquares(problem.fn, problem.y0, problem.args)
+    bent, straight = (
+        int(rp.solve(fit, AdaptiveLevenbergMarquardt(bend), **SHARP).stats.steps)
+        for bend in (0.75, 0.0)
+    )
+    assert bent < 0.75 * straight
+
+
+def test_large_residuals_are_left_quadratically():
+    # Brown and Dennis (1972): at the least value, which is known, Gauss and Newton's steps crawl.
+    t = jnp.arange(1, 21) / 5
+    brown_dennis = lambda y, _: (
+        (y[0] + t * y[1] - jnp.exp(t)) ** 2 + (y[2] + y[3] * jnp.sin(t) - jnp.cos(t)) ** 2
+    )
+    problem = rp.LeastSquares(brown_dennis, jnp.array([25.0, 5.0, -5.0, -1.0]))
+    options = {"rtol": 1e-10, "atol": 0.0, "throw": False}
+    solution = rp.solve(problem, AdaptiveLevenbergMarquardt(), **options)
+    np.testing.assert_allclose(2 * problem.value(solution.value), 85822.2016263563, rtol=1e-12)
+    without = rp.solve(problem, AdaptiveLevenbergMarquardt(switch=0.0), **options)
+    assert int(solution.stats.steps) <= 40 < int(without.stats.steps) / 3
+
+
+@pytest.mark.parametrize(
+    ("name", "optimum", "steps"),
+    [("MGH17", 5.4648946975e-5, 300), ("BENNETT5", 5.2404744073e-4, 60)],
+)
+def test_certified_fits(name, optimum, steps):
+    problem = cutest(name)
+    fit = rp.LeastSquares(problem.fn, problem.y0, problem.args)
+    solution = rp.solve(fit, AdaptiveLevenbergMarquardt(), **SHARP)
+    assert bool(solution.usable) and int(solution.stats.steps) <= steps
+    np.testing.assert_allclose(2 * fit.value(solution.value), optimum, rtol=1e-6)
+
+
+def test_trees_single_precision_and_bounds_of_the_settings():
+    tree = {"a": jnp.array([1.0, 2.0], jnp.float32), "b": jnp.array(0.5, jnp.float32)}
+    residual = lambda y, _: [jnp.exp(y["a"]) - 2, y["a"][0] * y["b"] - 1]
+    solution = rp.solve(rp.LeastSquares(residual, tree), AdaptiveLevenbergMarquardt())
+    np.testing.assert_allclose(solution.value["a"], np.log(2), rtol=1e-4)
+    assert solution.value["b"].dtype == jnp.float32
+    with pytest.raises(ValueError, match=r"`switch` of AdaptiveLevenbergMarquardt must be"):
+        AdaptiveLevenbergMarquardt(switch=2.0)
+    with pytest.raises(ValueError, match=r"`bend` of AdaptiveLevenbergMarquardt must be"):
+        AdaptiveLevenbergMarquardt(bend=-0.1)
+
+
+def test_where_residuals_end_the_run_ends():
+    solution = rp.solve(
+        rp.LeastSquares(lambda y, _: jnp.log(y), jnp.array([10.0, 0.1])),
+        AdaptiveLevenbergMarquardt(),
+        **SHARP,
+    )
+    np.testing.assert_allclose(solution.value, 1.0, atol=1e-9)
+    away = rp.LeastSquares(lambda y, _: jnp.where(y > 0, jnp.nan, y - 1), jnp.array([1.0]))
+    start = rp.solve(away, AdaptiveLevenbergMarquardt(), throw=False)
+    assert rp.status_name(start.status) == "nonfinite_start"
