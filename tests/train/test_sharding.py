@@ -52,8 +52,8 @@ def found():
     code = (
         "import json; from tests.train.test_sharding import stepped; print(json.dumps(stepped()))"
     )
-    devices = "--xla_force_host_platform_device_count=2"
-    environment = os.environ | {"XLA_FLAGS": devices, "PYTHONPATH": str(ROOT)}
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+    environment = os.environ | {"XLA_FLAGS": flags.strip(), "PYTHONPATH": str(ROOT)}
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
     )
