@@ -59,14 +59,15 @@ def diffgrad(
         ValueError: if a hyperparameter is outside its range.
 
     Example:
+        >>> import jax
         >>> import jax.numpy as jnp
         >>> import optax
         >>> import raphson as rp
         >>> optimizer = rp.train.diffgrad(optax.cosine_decay_schedule(0.2, 100))
         >>> x = jnp.array([3.0, -2.0])
-        >>> state = optimizer.init(x)
+        >>> state, update = optimizer.init(x), jax.jit(optimizer.update)
         >>> for _ in range(100):
-        ...     updates, state = optimizer.update(2 * x, state)
+        ...     updates, state = update(2 * x, state)
         ...     x = optax.apply_updates(x, updates)
         >>> bool(jnp.all(jnp.abs(x) < 0.1))
         True

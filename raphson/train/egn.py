@@ -75,6 +75,7 @@ def egn(
         ValueError: if a hyperparameter is outside its range, or `model` or `loss` is unfit.
 
     Example:
+        >>> import jax
         >>> import jax.numpy as jnp
         >>> import optax
         >>> import raphson as rp
@@ -83,9 +84,9 @@ def egn(
         >>> targets = 3 * jnp.tanh(0.5 * inputs)[:, None]
         >>> optimizer = rp.train.egn(model, damping=1e-3)
         >>> x = jnp.array([1.0, 1.0])
-        >>> state = optimizer.init(x)
+        >>> state, update = optimizer.init(x), jax.jit(optimizer.update)
         >>> for _ in range(20):
-        ...     updates, state = optimizer.update(x, state, x, inputs=inputs, targets=targets)
+        ...     updates, state = update(x, state, x, inputs=inputs, targets=targets)
         ...     x = optax.apply_updates(x, updates)
         >>> x.round(3).tolist()
         [0.5, 3.0]

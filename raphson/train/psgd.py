@@ -99,9 +99,12 @@ def psgd(
         >>> optimizer = rp.train.psgd(0.5, "dense", whiten=False)
         >>> x = jnp.array([3.0, -2.0])
         >>> state = optimizer.init(x)
-        >>> for _ in range(300):
+        >>> @jax.jit
+        ... def step(x, state):
         ...     updates, state = optimizer.update(jax.grad(loss)(x), state, x, value_fn=loss)
-        ...     x = optax.apply_updates(x, updates)
+        ...     return optax.apply_updates(x, updates), state
+        >>> for _ in range(300):
+        ...     x, state = step(x, state)
         >>> x.round(2).tolist()
         [1.0, 1.0]
     """
