@@ -34,12 +34,10 @@ $(INSTALLED): pyproject.toml
 race test test-all claims: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 race test test-all claims: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
 # As in raphson/compiled.py, for what tests and claims compile themselves.
-test test-all claims: export XLA_FLAGS ?= --xla_cpu_use_fusion_emitters=false
-
-# Most of the quick tests' time goes into compiling programs that then run for a millisecond, so
-# XLA optimizes them less, with its older and quicker emitters. `test-all` runs what users run. An
-# XLA that no longer knows one of these flags says so and stops: take that flag away then.
-test: export XLA_FLAGS ?= --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false \
+test-all claims: export XLA_FLAGS ?= --xla_cpu_use_fusion_emitters=false
+# The quick tests' programs run for a millisecond: compiling them is what takes time, so XLA
+# optimizes them less. An XLA that does not know a flag says so and stops: take the flag away then.
+test: export XLA_FLAGS ?= --xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0 \
 --xla_cpu_parallel_codegen_split_count=1
 
 race: $(INSTALLED)
