@@ -125,7 +125,7 @@ class AdaptiveLevenbergMarquardt(AbstractMethod[AdaptiveLevenbergMarquardtState]
         c = state.factor * jnp.where(jnp.isfinite(ratio), grown, 16.0).astype(mu.dtype)
 
         error, gauss_error = (
-            jnp.linalg.norm(g + product - slope) for product in (H @ d, J.T @ (J @ d))
+            jnp.linalg.norm(g + product - slope) for product in (H @ v, J.T @ (J @ v))
         )
         better = error < jnp.where(state.newton, 1.0, self.switch) * gauss_error
 

@@ -42,7 +42,7 @@ def transcription(y, count, bend, switch):
         rows.append((y, c, newton))
         if ratio >= 1e-3:
             slope = ((A + 2 * (B @ (y + d / D))[:, None] * B) / D).T @ new
-            errors = [np.linalg.norm(g + M @ d - slope) for M in (H, J.T @ J)]
+            errors = [np.linalg.norm(g + M @ v - slope) for M in (H, J.T @ J)]
             newton = errors[0] < (1 if newton else switch) * errors[1]
             y = y + d / D
     return map(np.array, zip(*rows))
