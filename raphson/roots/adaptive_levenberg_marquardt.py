@@ -43,7 +43,8 @@ class AdaptiveLevenbergMarquardt(AbstractMethod[AdaptiveLevenbergMarquardtState]
 
     with the residual h, its second derivative along v, and mu = c |h|. The step is v + a / 2, which
     follows curved valleys; v alone where 2 |a| > bend |v|. A step that does not fall is taken back
-    and c doubled, one that falls as promised divides c by 3. Where the Hessian H of |h|^2 / 2
+    and c doubled, one that falls as promised divides c by 3, and one that falls short and ends on a
+    steeper slope multiplies c by 100, so that the next returns to the valley's floor. Where the Hessian H of |h|^2 / 2
     foretold the gradient after a step ten times as well as J^T J, the residuals are too large for
     Gauss and Newton's step (H + mu I) d = -J^T h follows, with c raised until that matrix is
     positive definite, for as long as H stays the better prophet.
@@ -120,8 +121,11 @@ class AdaptiveLevenbergMarquardt(AbstractMethod[AdaptiveLevenbergMarquardtState]
         by_gradients = -jnp.vdot(g + slope, v) / promised
         ratio = jnp.where((ratio >= 1e-3) & (promised <= rounding), by_gradients, ratio)
         accepted = ratio >= 1e-3
-        # In a curved valley falls are seldom as promised: only near failures damp more.
+        # In a curved valley falls are seldom as promised: only near failures damp more. A step that
+        # ends on a steeper slope has left its floor, to which a short one leads back.
         grown = jnp.where(ratio < 0.01, 2.0, jnp.where(ratio >= 0.75, 1 / 3, 1.0))
+        steeper = jnp.linalg.norm(slope) > jnp.linalg.norm(g)
+        grown = jnp.where(accepted & (ratio < 0.25) & steeper, 100.0, grown)
         c = state.factor * jnp.where(jnp.isfinite(ratio), grown, 16.0).astype(mu.dtype)
 
         error, gauss_error = (

@@ -38,10 +38,12 @@ def transcription(y, count, bend, switch):
         new = curved(y + d / D, xp=np)
         promised = (v @ H @ v if newton else np.sum((J @ v) ** 2)) + 2 * mu * v @ v
         ratio = (h @ h - new @ new) / promised if definite or not newton else np.nan
-        c *= 16 if np.isnan(ratio) else 2 if ratio < 0.01 else 1 / 3 if ratio >= 0.75 else 1
+        slope = ((A + 2 * (B @ (y + d / D))[:, None] * B) / D).T @ new
+        steeper = ratio >= 1e-3 and np.linalg.norm(slope) > np.linalg.norm(g)
+        grown = 2 if ratio < 0.01 else 1 / 3 if ratio >= 0.75 else 1
+        c *= 16 if np.isnan(ratio) else 100 if ratio < 0.25 and steeper else grown
         rows.append((y, c, newton))
         if ratio >= 1e-3:
-            slope = ((A + 2 * (B @ (y + d / D))[:, None] * B) / D).T @ new
             errors = [np.linalg.norm(g + M @ v - slope) for M in (H, J.T @ J)]
             newton = errors[0] < (1 if newton else switch) * errors[1]
             y = y + d / D
