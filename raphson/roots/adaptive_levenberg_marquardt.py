@@ -42,12 +42,13 @@ class AdaptiveLevenbergMarquardt(AbstractMethod[AdaptiveLevenbergMarquardtState]
         (J^T J + mu I) v = -J^T h,    (J^T J + mu I) a = -J^T h''[v, v],
 
     with the residual h, its second derivative along v, and mu = c |h|. The step is v + a / 2, which
-    follows curved valleys; v alone where 2 |a| > bend |v|. A step that does not fall is taken back
-    and c doubled, one that falls as promised divides c by 3, and one that falls short and ends on a
-    steeper slope multiplies c by 100, so that the next returns to the valley's floor. Where the Hessian H of |h|^2 / 2
-    foretold the gradient after a step ten times as well as J^T J, the residuals are too large for
-    Gauss and Newton's step (H + mu I) d = -J^T h follows, with c raised until that matrix is
-    positive definite, for as long as H stays the better prophet.
+    follows curved valleys; v alone where 2 |a| > bend |v|. One that does not fall is taken back and
+    c doubled; one that falls as promised divides c by 3; one that falls short and ends on a steeper
+    slope multiplies it by 100, so that the next returns to the valley's floor.
+
+    Where residuals stay large J^T J is a poor curvature. So where the Hessian H of |h|^2 / 2
+    foretold the gradient after a step ten times as well, it takes over, with c raised until
+    H + mu I is positive definite, for as long as it stays the better prophet.
 
     Args:
         bend: the greatest 2 |a| / |v| of a bent step, at least 0; 0 bends none.
