@@ -30,7 +30,7 @@ from .squares import residuals
 DENSE_LIMIT = 500
 # Up to this many a dense Hessian is formed, which is worth as many products with it.
 HESSIAN_LIMIT = 100
-# Up to so many entries of a Jacobian an objective is fitted.
+# Up to this many entries its residuals' Jacobian may have where an objective is fitted.
 JACOBIAN_LIMIT = 1_000_000
 
 
@@ -56,7 +56,7 @@ class DenseNewton(TrustRegionNewton):
             return problem, TrustRegionNewton(self.radius)
         # A least-squares problem halves its squares.
         roots = lambda y, _: [2**0.5 * r for r in residuals(objective, y) or ()]
-        fit = LeastSquares(roots, problem.y0)
+        fit = LeastSquares(roots, problem.y0).traced(problem.y0)
         return fit.rewrapped(problem.wrappers), ADAPTIVE_LEVENBERG_MARQUARDT
 
 

@@ -842,6 +842,7 @@ def test_table_has_not_shrunk():
     assert (groups["start"], groups["function"], groups["options"]) == (148, 135, 198)
     cases = {"linear": 12, "objective": 16, "residual": 14, "fixed_point": 14, "bounded": 14}
     cases |= {
+        "fit": 11,
         "composite": 16,
         "saddle": 11,
         "split": 11,
