@@ -52,7 +52,7 @@ class DenseNewton(TrustRegionNewton):
         unknowns, count = (
             sum(leaf.size for leaf in jax.tree.leaves(t)) for t in (problem.y0, shown)
         )
-        if not unknowns <= count <= JACOBIAN_LIMIT / unknowns:
+        if count < unknowns or not 0 < count * unknowns <= JACOBIAN_LIMIT:
             return problem, TrustRegionNewton(self.radius)
         # A least-squares problem halves its squares.
         roots = lambda y, _: [2**0.5 * r for r in residuals(objective, y) or ()]
