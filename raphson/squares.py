@@ -86,7 +86,7 @@ def _squared(eqn: Any, arguments: list[Any], roots: list[Any]) -> list[Array] | 
         return [arguments[0] ** (eqn.params["y"] // 2)]
     if name in _KEEPING:
         return roots[0]
-    if name == "convert_element_type":
+    if name == "convert_element_type" and jnp.issubdtype(eqn.params["new_dtype"], jnp.floating):
         return roots[0] and [root.astype(eqn.params["new_dtype"]) for root in roots[0]]
     if name == "add" and roots[0] and roots[1]:
         return roots[0] + roots[1]

@@ -43,6 +43,7 @@ OTHERS = {
     "odd powers": lambda y: jnp.sum(y**3),
     "a constant besides": lambda y: jnp.sum(y**2) + jnp.cos(y[0]),
     "the trace of a square": lambda y: crossed(y[:, None] * X[:3]),
+    "rounded down": lambda y: jnp.sum((y**2).astype(int)).astype(float),
     "a logarithm": lambda y: jnp.log(jnp.sum(y**2)),
     "each thrice": lambda y: jnp.sum(jnp.broadcast_to(y**2, (3, 3))),
 }
