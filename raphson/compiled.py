@@ -12,8 +12,8 @@ from jax.core import Tracer
 from jax.extend.core import get_opaque_trace_state
 
 # XLA's newer emitters of fused loops take a third of the time that a solver's program takes to
-# compile for a CPU, and the program is no faster for it.
-OPTIONS = {"xla_cpu_use_fusion_emitters": False}
+# compile for a CPU, and LLVM's higher levels another tenth: the program is no faster for either.
+OPTIONS = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1}
 # JAX takes options outside of its transformations only.
 _OUTSIDE = get_opaque_trace_state()
 
@@ -64,7 +64,9 @@ def _compiled(
 
 @functools.cache
 def _options() -> dict[str, Any] | None:
-    """The options that this XLA knows."""
+    """The options for CPUs, where it is they that run and this XLA knows them."""
+    if jax.default_backend() != "cpu":
+        return None
     try:
         jax.jit(lambda: 0, compiler_options=OPTIONS)()
     except jax.errors.JaxRuntimeError:

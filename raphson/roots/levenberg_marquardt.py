@@ -6,6 +6,7 @@ Method under Hoelder Metric Subregularity.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import lineax as lx
 from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..method import AbstractMethod
 from ..problem import AbstractObjective, AbstractProblem, AbstractResidual, Known
@@ -100,13 +101,11 @@ class LevenbergMarquardt(AbstractMethod[LevenbergMarquardtState]):
         size, slope = jnp.linalg.norm(h), jnp.linalg.norm(gradient)
         mu = state.factor * (self.xi * size**self.eta + self.omega * slope**self.eta)
         mu = mu.astype(h.dtype)
-        d = damped_step(J, h, mu)
+        d = damped_steps(J, mu)(h)
         trial = flat + d / D
         residual = ravel_pytree(problem.residual(unravel(trial)))[0]
         promised = jnp.sum((J @ d) ** 2) + 2 * mu * jnp.sum(d**2)
-        rounding = 10 * jnp.finfo(h.dtype).eps * jnp.sum(h**2)
-        fallen = jnp.sum(h**2) - jnp.sum(residual**2)
-        ratio = (fallen + rounding) / (promised + rounding)
+        ratio, drowned, fell = fall(h, residual, promised)
         accepted = (ratio >= 1e-3) if self.globalized else jnp.array(True)
         jacobian = jax.lax.cond(
             accepted, lambda: problem.jacobian(unravel(trial)).as_matrix(), lambda: state.jacobian
@@ -116,20 +115,17 @@ class LevenbergMarquardt(AbstractMethod[LevenbergMarquardtState]):
         if self.globalized:
             # Where the fall drowns in the rounding of |h|^2, gradients tell of it.
             by_gradients = -jnp.vdot(gradient + (jacobian / D[None]).T @ residual, d) / promised
-            ratio = jnp.where(accepted & (promised <= rounding), by_gradients, ratio)
+            ratio = jnp.where(accepted & drowned, by_gradients, ratio)
             accepted = ratio >= 1e-3
             # In a curved valley falls are seldom as promised: only near failures damp more.
             factor = jnp.where(
                 ratio >= 0.75, factor / 3, jnp.where(ratio < 0.01, factor * 2, factor)
             )
             factor = jnp.where(jnp.isfinite(ratio), factor, state.factor * 16)
-            idle = jnp.where(fallen > rounding, 0, state.idle + 1)
+            idle = jnp.where(fell, 0, state.idle + 1)
 
-        # The gradient is down to its rounding where the promise is down to this. That the step is
-        # short for its damping alone is no rest.
-        spent = promised <= (jnp.finfo(h.dtype).eps * size) ** 2
-        damped = mu * jnp.linalg.norm(d) > slope / 2
-        rest = (jnp.all(trial == flat) | spent) & ~damped
+        held = mu * jnp.linalg.norm(d) > slope / 2
+        rest = at_rest(jnp.any(trial != flat), promised, h, held)
         idle = jnp.where(rest, PATIENCE, idle)
         y = unravel(jnp.where(accepted, trial, flat))
         residual = jnp.where(accepted, residual, h)
@@ -153,12 +149,44 @@ class LevenbergMarquardt(AbstractMethod[LevenbergMarquardtState]):
         return jnp.where(self.scaled & (lengths > 0) & jnp.isfinite(lengths), lengths, 1)
 
 
-def damped_step(J: Float[Array, "m n"], h: Float[Array, " m"], mu: Array) -> Float[Array, " n"]:
-    """argmin |J d + h|^2 + mu |d|^2, by QR: J^T J would square the condition."""
+def damped_steps(
+    J: Float[Array, "m n"], mu: Array
+) -> Callable[[Float[Array, " m"]], Float[Array, " n"]]:
+    """h to argmin |J d + h|^2 + mu |d|^2, by one QR: J^T J would square the condition."""
     n = J.shape[1]
     # At a solution mu underflows, and the system alone decides.
     root = jnp.sqrt(jnp.maximum(mu, jnp.finfo(J.dtype).tiny))
-    stacked = jnp.concatenate([J, root * jnp.eye(n, dtype=J.dtype)])
-    target = jnp.concatenate([-h, jnp.zeros(n, h.dtype)])
+    stacked = lx.MatrixLinearOperator(jnp.concatenate([J, root * jnp.eye(n, dtype=J.dtype)]))
     solver = lx.QR()
-    return lx.linear_solve(lx.MatrixLinearOperator(stacked), target, solver, throw=False).value
+    factors = solver.init(stacked, {})
+
+    def step(h: Float[Array, " m"]) -> Float[Array, " n"]:
+        target = jnp.concatenate([-h, jnp.zeros(n, h.dtype)])
+        return lx.linear_solve(stacked, target, solver, state=factors, throw=False).value
+
+    return step
+
+
+def fall(
+    h: Float[Array, " m"], residual: Float[Array, " m"], promised: Array
+) -> tuple[Array, Bool[Array, ""], Bool[Array, ""]]:
+    """What became of a promised fall of |h|^2 with the residual after the step.
+
+    Returns:
+        How much of it came; whether the promise drowns in rounding; whether a fall stands out.
+    """
+    rounding = 10 * jnp.finfo(h.dtype).eps * jnp.sum(h**2)
+    fallen = jnp.sum(h**2) - jnp.sum(residual**2)
+    return (fallen + rounding) / (promised + rounding), promised <= rounding, fallen > rounding
+
+
+def at_rest(
+    moved: Bool[Array, ""], promised: Array, h: Float[Array, " m"], held: Bool[Array, ""]
+) -> Bool[Array, ""]:
+    """Whether further steps can change nothing.
+
+    The gradient is down to its rounding where the promised fall is down to that of h, squared. That
+    a step is short since its damping held it is no rest.
+    """
+    spent = promised <= (jnp.finfo(h.dtype).eps * jnp.linalg.norm(h)) ** 2
+    return (~moved | spent) & ~held

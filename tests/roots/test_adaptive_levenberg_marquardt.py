@@ -20,51 +20,61 @@ def curved(y, _=None, xp=jnp):
     return A @ y + (B @ y) ** 2 - b
 
 
-def transcription(y, count, bend, switch):
+def transcription(y, count, bend, switch, fade):
     """The iterates, the factors and which model each step took, by normal equations."""
-    y, c, D, newton, rows = np.array(y), 1.0, np.zeros(3), False, []
+    y, c, D, S, augmented, rows = np.array(y), 1.0, np.zeros(3), np.zeros((3, 3)), False, []
+    jacobian = lambda y: A + 2 * (B @ y)[:, None] * B
     for _ in range(count):
-        h, J = curved(y, xp=np), A + 2 * (B @ y)[:, None] * B
+        h, J = curved(y, xp=np), jacobian(y)
         D = np.maximum(D, np.linalg.norm(J, axis=0))
-        H = (J.T @ J + 2 * (B.T * h) @ B) / np.outer(D, D)
-        J = J / D
-        g, mu = J.T @ h, c * np.linalg.norm(h)
-        damped = np.linalg.inv((H if newton else J.T @ J) + mu * np.eye(3))
-        definite = np.all(np.linalg.eigvalsh(H + mu * np.eye(3)) > 0)
-        v = damped @ -g
-        a = damped @ -J.T @ (2 * (B @ (v / D)) ** 2)
-        bent = not newton and 2 * np.linalg.norm(a) <= bend * np.linalg.norm(v)
+        H = J.T @ J + S
+        mu, D2 = c * np.linalg.norm(h), np.diag(D**2)
+        M = H if augmented else J.T @ J
+        v = -np.linalg.solve(M + mu * D2, J.T @ h)
+        a = -np.linalg.solve(J.T @ J + mu * D2, J.T @ (2 * (B @ v) ** 2))
+        bent = not augmented and 2 * np.linalg.norm(D * a) <= bend * np.linalg.norm(D * v)
         d = v + a / 2 if bent else v
-        new = curved(y + d / D, xp=np)
-        promised = (v @ H @ v if newton else np.sum((J @ v) ** 2)) + 2 * mu * v @ v
-        ratio = (h @ h - new @ new) / promised if definite or not newton else np.nan
-        slope = ((A + 2 * (B @ (y + d / D))[:, None] * B) / D).T @ new
-        steeper = ratio >= 1e-3 and np.linalg.norm(slope) > np.linalg.norm(g)
+        new, J_new = curved(y + d, xp=np), jacobian(y + d)
+        ratio = (h @ h - new @ new) / (v @ M @ v + 2 * mu * v @ D2 @ v)
+        if np.any(np.linalg.eigvalsh(M + mu * D2) <= 0):
+            ratio = np.nan
+        g, slope = J.T @ h, J_new.T @ new
+        steeper = ratio >= 1e-3 and np.linalg.norm(slope / D) > np.linalg.norm(g / D)
         grown = 2 if ratio < 0.01 else 1 / 3 if ratio >= 0.75 else 1
-        c *= 16 if np.isnan(ratio) else 100 if ratio < 0.25 and steeper else grown
-        rows.append((y, c, newton))
+        c *= 16 if np.isnan(ratio) else 300 if ratio < 0.25 and steeper else grown
+        rows.append((y, c, augmented))
         if ratio >= 1e-3:
-            errors = [np.linalg.norm(g + M @ v - slope) for M in (H, J.T @ J)]
-            newton = errors[0] < (1 if newton else switch) * errors[1]
-            y = y + d / D
+            errors = [np.linalg.norm((g + P @ v - slope) / D) for P in (H, J.T @ J)]
+            augmented = errors[0] < (1 if augmented else switch) * errors[1]
+            # Dennis, Gay, Welsch (1981): tau S, and then the least change in a norm that scales.
+            change, turned = slope - g, (J_new - J).T @ new
+            S = S * (min(1, abs(d @ turned) / abs(d @ S @ d)) if np.any(S) else 1)
+            r, w = turned - S @ d, change / (change @ d)
+            S = S + np.outer(r, w) + np.outer(w, r) - (d @ r) * np.outer(w, w)
+            np.testing.assert_allclose(S @ d, turned, rtol=1e-8)
+            y, D = y + d, fade * D
     return map(np.array, zip(*rows))
 
 
-@pytest.mark.parametrize(("bend", "switch"), [(0.75, 0.0), (0.0, 0.0), (0.75, 0.1), (0.3, 1.0)])
-def test_steps_are_those_of_a_transcription(bend, switch):
+@pytest.mark.parametrize(
+    ("bend", "switch", "fade"),
+    [(0.75, 0.0, 1.0), (0.0, 0.0, 0.8), (0.75, 0.1, 0.8), (0.3, 0.9, 0.8), (0.3, 0.5, 0.0)],
+)
+def test_steps_are_those_of_a_transcription(bend, switch, fade):
     start = jnp.array([1.0, -0.5, 0.8])
-    problem, method = rp.LeastSquares(curved, start), AdaptiveLevenbergMarquardt(bend, switch)
+    method = AdaptiveLevenbergMarquardt(bend, switch, fade)
+    problem = rp.LeastSquares(curved, start)
 
     def step(carry, _):
         y, state = carry
-        return method.step(problem, y, state), (y, state.factor, state.newton)
+        return method.step(problem, y, state), (y, state.factor, state.augmented)
 
     begun = start, method.init(problem, start, None)
-    ys, factors, newton = jax.jit(lambda: jax.lax.scan(step, begun, length=9)[1])()
-    expected, changed, models = transcription(start, 9, bend, switch)
+    ys, factors, augmented = jax.jit(lambda: jax.lax.scan(step, begun, length=14)[1])()
+    expected, changed, models = transcription(start, 14, bend, switch, fade)
     np.testing.assert_allclose(ys, expected, rtol=0, atol=1e-9)
     np.testing.assert_allclose(factors, np.append(1.0, changed[:-1]), rtol=1e-12)
-    np.testing.assert_array_equal(newton, models)
+    np.testing.assert_array_equal(augmented, models)
     assert np.any(models) == (switch > 0)
 
 
@@ -97,7 +107,7 @@ def test_large_residuals_are_left_quadratically():
     solution = rp.solve(problem, AdaptiveLevenbergMarquardt(), **options)
     np.testing.assert_allclose(2 * problem.value(solution.value), 85822.2016263563, rtol=1e-12)
     without = rp.solve(problem, AdaptiveLevenbergMarquardt(switch=0.0), **options)
-    assert int(solution.stats.steps) <= 40 < int(without.stats.steps) / 3
+    assert int(solution.stats.steps) <= 60 < int(without.stats.steps) / 3
 
 
 @pytest.mark.parametrize(
@@ -112,16 +122,30 @@ def test_certified_fits(name, optimum, steps):
     np.testing.assert_allclose(2 * fit.value(solution.value), optimum, rtol=1e-6)
 
 
+def test_columns_that_were_long_once_are_forgotten():
+    # On the way to the optimum of MGH10 a column grows to 1e20 times its length, and shrinks again.
+    problem = cutest("MGH10")
+    fit = rp.LeastSquares(problem.fn, problem.y0, problem.args)
+    solution, held = (
+        rp.solve(fit, AdaptiveLevenbergMarquardt(fade=fade), **SHARP, max_steps=2000)
+        for fade in (0.8, 1.0)
+    )
+    np.testing.assert_allclose(2 * fit.value(solution.value), 87.945855171, rtol=1e-9)
+    assert fit.value(held.value) > 1e3
+
+
 def test_trees_single_precision_and_bounds_of_the_settings():
     tree = {"a": jnp.array([1.0, 2.0], jnp.float32), "b": jnp.array(0.5, jnp.float32)}
     residual = lambda y, _: [jnp.exp(y["a"]) - 2, y["a"][0] * y["b"] - 1]
-    solution = rp.solve(rp.LeastSquares(residual, tree), AdaptiveLevenbergMarquardt())
+    solution = rp.solve(rp.LeastSquares(residual, tree), AdaptiveLevenbergMarquardt(), atol=1e-5)
     np.testing.assert_allclose(solution.value["a"], np.log(2), rtol=1e-4)
     assert solution.value["b"].dtype == jnp.float32
     with pytest.raises(ValueError, match=r"`switch` of AdaptiveLevenbergMarquardt must be"):
         AdaptiveLevenbergMarquardt(switch=2.0)
     with pytest.raises(ValueError, match=r"`bend` of AdaptiveLevenbergMarquardt must be"):
         AdaptiveLevenbergMarquardt(bend=-0.1)
+    with pytest.raises(ValueError, match=r"`fade` of AdaptiveLevenbergMarquardt must be"):
+        AdaptiveLevenbergMarquardt(fade=1.1)
 
 
 def test_where_residuals_end_the_run_ends():
