@@ -131,11 +131,15 @@ def _checked(
 
 
 def _tolerances(problem: AbstractProblem, rtol: Any, atol: Any) -> tuple[Any, Any]:
-    dtype = jnp.result_type(*jax.tree.leaves(problem.y0))
-    # A residual at a far start may be huge, so that a loose relative tolerance says nothing.
-    defaults = (1e-9, 1e-6) if jnp.finfo(dtype).eps < 1e-10 else (1e-5, 1e-3)
-    rtol = defaults[0] if rtol is None else tolerance(rtol, "rtol")
-    return rtol, defaults[1] if atol is None else tolerance(atol, "atol")
+    if rtol is None or atol is None:
+        dtype = jnp.result_type(*jax.tree.leaves(problem.y0))
+        # A residual at a far start may be huge, so that a loose relative tolerance says nothing.
+        defaults = (1e-9, 1e-6) if jnp.finfo(dtype).eps < 1e-10 else (1e-5, 1e-3)
+        rtol, atol = (
+            default if given is None else given
+            for given, default in zip((rtol, atol), defaults, strict=True)
+        )
+    return tolerance(rtol, "rtol"), tolerance(atol, "atol")
 
 
 def _is_traced(tree: Any) -> bool:

@@ -256,7 +256,7 @@ def whole_number(value: Any, name: str, least: int = 0) -> int:
 
 def tolerance(value: Any, name: str) -> Any:
     """`value` if it is a finite number of at least zero; traced values are let through."""
-    if isinstance(value, Tracer):
+    if isinstance(value, Tracer) or (type(value) is float and 0 <= value < math.inf):
         return value
     known = isinstance(value, int | float | np.number | jax.Array) and not isinstance(value, bool)
     real = known and jnp.ndim(value) == 0 and jnp.isrealobj(value)
