@@ -11,7 +11,6 @@ systems without a root can pass as well. Systems with bounds have a point outsid
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import time
 import warnings
@@ -33,6 +32,9 @@ SOLVERS = (
     "optimistix.Newton",
 )
 BUDGET = 2000
+# A Jacobian of more entries is not formed: trf and dogbox then get products with it, krylov and
+# ours ask for no more, and the others stay out.
+DENSE_ENTRIES = 5_000_000
 
 
 def answer(solver, F, J, y0, bounds):
@@ -45,6 +47,9 @@ def answer(solver, F, J, y0, bounds):
 
     family, _, kind = solver.partition(".")
     fn = lambda y, _: F(y)
+    sparse = F(y0).size * y0.size > DENSE_ENTRIES
+    if sparse and family != "raphson" and kind not in ("trf", "dogbox", "root.krylov"):
+        raise ValueError("needs a dense Jacobian")
     limited = {} if bounds is None else {"bounds": bounds}
     if family == "raphson":
         # The tolerance of the tests, where the residual and the gradient are the measures.
@@ -58,10 +63,8 @@ def answer(solver, F, J, y0, bounds):
         found = solve(fn, tight, y0, max_steps=BUDGET, throw=False)
         said = "converged" if found.result == optx.RESULTS.successful else "failed"
         return found.value, said, found.stats["num_steps"]
-    numpy_F, numpy_J = (
-        (lambda y: np.array(F(jnp.asarray(y)))),
-        (lambda y: np.array(J(jnp.asarray(y)))),
-    )
+    numpy_F = lambda y: np.array(F(jnp.asarray(y)))
+    numpy_J = products(F, y0) if sparse else lambda y: np.array(J(jnp.asarray(y)))
     y0 = np.asarray(y0)
     if kind.startswith("root."):
         method = kind.removeprefix("root.")
@@ -78,7 +81,27 @@ def answer(solver, F, J, y0, bounds):
     return found.x, "converged" if found.success else "failed", found.nfev
 
 
-@functools.lru_cache(1)
+def products(F, y0):
+    """The Jacobian of F as a SciPy operator."""
+    import jax
+    import jax.numpy as jnp
+    from scipy.sparse.linalg import LinearOperator
+
+    jvp = jax.jit(lambda y, v: jax.jvp(F, (y,), (v,))[1])
+    vjp = jax.jit(lambda y, w: jax.vjp(F, y)[1](w)[0])
+    shape = F(y0).size, y0.size
+
+    def jacobian(y):
+        y = jnp.asarray(y)
+        return LinearOperator(
+            shape,
+            matvec=lambda v: np.array(jvp(y, jnp.asarray(v).reshape(shape[1]))),
+            rmatvec=lambda w: np.array(vjp(y, jnp.asarray(w).reshape(shape[0]))),
+        )
+
+    return jacobian
+
+
 def stated(problem_name):
     """The problem, its function and Jacobian, and the sizes of a residual and its gradient."""
     import jax
@@ -100,8 +123,13 @@ def stated(problem_name):
     return problem, F, jax.jit(jax.jacfwd(F)), sizes
 
 
-def run(problem_name, solver):
-    problem, F, J, sizes = stated(problem_name)
+def run(problem_name, solvers):
+    """The rows of all solvers, which share what is compiled of the problem."""
+    problem = stated(problem_name)
+    return [row_of(problem_name, solver, *problem) for solver in solvers]
+
+
+def row_of(problem_name, solver, problem, F, J, sizes):
     import jax.numpy as jnp
 
     y0 = problem.y0
@@ -143,12 +171,11 @@ def main():
 
     sizes = {"min_size": options.min_size, "max_size": options.max_size}
     names = options.only or cutest_names(options.kind, **sizes)
-    pairs = [(p, s) for p in names for s in options.solver]
     rows = []
-    for row in joblib.Parallel(options.jobs, return_as="generator")(
-        joblib.delayed(run)(*pair) for pair in pairs
+    for found in joblib.Parallel(options.jobs, return_as="generator")(
+        joblib.delayed(run)(name, options.solver) for name in names
     ):
-        rows.append(row)
+        rows.extend(found)
         if options.out:
             with open(options.out, "w") as file:
                 json.dump(rows, file, indent=1)

@@ -16,7 +16,6 @@ from .method import AbstractMethod
 from .problem import AbstractObjective, AbstractProblem, AbstractResidual
 from .roots.adaptive_levenberg_marquardt import AdaptiveLevenbergMarquardt
 from .roots.bounded_trust_region import BoundedTrustRegion
-from .roots.levenberg_marquardt import LevenbergMarquardt
 from .roots.problem import AbstractBounded, LeastSquares
 from .roots.truncated_gauss_newton import TruncatedGaussNewton
 from .saddle.problem import AbstractVariational
@@ -68,7 +67,6 @@ ADAPTIVE_LEVENBERG_MARQUARDT = AdaptiveLevenbergMarquardt()
 def choose(problem: AbstractProblem) -> tuple[Any, str]:
     """A method for `problem`, and the reason in a sentence."""
     size = sum(leaf.size for leaf in jax.tree.leaves(problem.y0))
-    small = size <= DENSE_LIMIT
     unknowns = "1 unknown" if size == 1 else f"{size} unknowns"
     if isinstance(problem, LinearSystem):
         return lx.AutoLinearSolver(well_posed=None), "a linear system: by the operator's structure"
@@ -76,17 +74,14 @@ def choose(problem: AbstractProblem) -> tuple[Any, str]:
         return RiskParityCCD(), f"risk parity of {unknowns}: each in turn has a closed form"
     if isinstance(problem, AbstractObjective) and problem.stochastic:
         return optax.adam(1e-3), "the objective is sampled: a stochastic first-order method"
-    if isinstance(problem, LeastSquares) and size <= HESSIAN_LIMIT:
-        return ADAPTIVE_LEVENBERG_MARQUARDT, f"least squares in {unknowns}: dense Hessians"
-    if isinstance(problem, LeastSquares) and small:
-        return LevenbergMarquardt(scaled=True), f"least squares in {unknowns}: dense Jacobians"
+    if isinstance(problem, AbstractResidual) and size <= DENSE_LIMIT:
+        kind = "least squares in" if isinstance(problem, LeastSquares) else "a system of"
+        return ADAPTIVE_LEVENBERG_MARQUARDT, f"{kind} {unknowns}: dense Jacobians"
     if isinstance(problem, AbstractObjective):
         if size <= HESSIAN_LIMIT:
             return DENSE_NEWTON, f"an objective of {unknowns}: dense, by its squares if it has them"
         return TruncatedNewton(), f"an objective of {unknowns}: products with the Hessian only"
     if isinstance(problem, AbstractResidual):
-        if small:
-            return LevenbergMarquardt(scaled=True), f"a system of {unknowns}: dense Jacobians"
         return TruncatedGaussNewton(), f"a system of {unknowns}: products with the Jacobian only"
     if isinstance(problem, AbstractBounded):
         return BoundedTrustRegion(), f"a system of {unknowns} within bounds: dense Jacobians"

@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from .. import train
+from .. import defaults, train
+from ..defaults import choose
 from ..families import FAMILIES, methods
 from ..lifts import OptaxMethod, as_method
 from ..method import AbstractMethod
@@ -46,7 +47,7 @@ class Entrant:
 
     Attributes:
         name: such as `"LazyNewton"` or `"optimistix.BFGS"`.
-        family: ours, such as `"smooth"`, or the peer's library.
+        family: ours, such as `"smooth"`, `"raphson"` of none of them, or the peer's library.
         summary: what it is, in one line.
         make: the method or solver, with its default settings but for the learning rate, if any.
         ours: whether it is Raphson's.
@@ -80,7 +81,9 @@ class Entrant:
         method = self.method()
         if not isinstance(problem, method.question):
             return False
-        if self.family in TUNED:
+        if isinstance(method, Default) and getattr(problem, "stochastic", False):
+            return False  # the choice is Adam, at a rate that nobody tuned
+        if self.family in TUNED or isinstance(method, Default):
             # What suits their question may be refused still: sets, or batches, or a pair of steps.
             with contextlib.suppress(ValueError):
                 eqx.filter_eval_shape(method.init, problem, problem.y0, jax.random.key(0))
@@ -92,6 +95,24 @@ class Entrant:
         """Whether its run on a problem depends on the seed."""
         method = self.method()
         return method.stochastic or (method.samples and getattr(problem, "stochastic", False))
+
+
+class Default(AbstractMethod[Any]):
+    """What `solve` chooses where no method is named."""
+
+    question: ClassVar[type[AbstractProblem]] = AbstractProblem
+
+    def suited(self, problem: AbstractProblem) -> tuple[AbstractProblem, AbstractMethod]:
+        return _chosen(problem).suited(problem)
+
+    def init(self, problem: Any, y: Any, key: Array | None) -> Any:
+        return _chosen(problem).init(problem, y, key)
+
+    def step(self, problem: Any, y: Any, state: Any) -> tuple[Any, Any]:
+        return _chosen(problem).step(problem, y, state)
+
+    def answer(self, problem: Any, y: Any, state: Any) -> Any:
+        return _chosen(problem).answer(problem, y, state)
 
 
 class Rated(AbstractMethod[Any]):
@@ -135,8 +156,11 @@ def entrants() -> dict[str, Entrant]:
         if inspect.isfunction(make)
         and next(iter(inspect.signature(make).parameters), "") == "learning_rate"
     ]
+    # Whatever method changes, the choice may be that one.
+    whole = "".join(entrant.version for entrant in ours) + inspect.getsource(defaults)
+    first = Entrant("default", "raphson", _first_line(Default), Default, True, True, _hash(whole))
     peers = [_theirs(name) for name in PEERS]
-    return {entrant.name: entrant for entrant in (*ours, *peers)}
+    return {entrant.name: entrant for entrant in (first, *ours, *peers)}
 
 
 def entrant(name: str) -> Entrant:
@@ -161,13 +185,12 @@ def _ours(name: str, family: str, make: Callable[..., Any], rate: float | None =
     rated = None
     if family in TUNED:
         # A step size whose default is None the method finds by itself.
-        defaults = {n: p.default for n, p in inspect.signature(make).parameters.items()}
-        rated = next((f for f in TUNED[family] if isinstance(defaults.get(f), float)), None)
-        rate = defaults[rated] if rated else None
-    source = inspect.getsource(sys.modules[make.__module__])
-    fingerprint = hashlib.sha256(source.encode()).hexdigest()[:12]
+        given = {n: p.default for n, p in inspect.signature(make).parameters.items()}
+        rated = next((f for f in TUNED[family] if isinstance(given.get(f), float)), None)
+        rate = given[rated] if rated else None
+    version = _hash(inspect.getsource(sys.modules[make.__module__]))
     summary = _with_rate(_first_line(make), rate)
-    return Entrant(name, family, summary, make, True, True, fingerprint, rate, rated)
+    return Entrant(name, family, summary, make, True, True, version, rate, rated)
 
 
 def _variant(name: str, of: Entrant, options: dict[str, Any]) -> Entrant:
@@ -185,6 +208,14 @@ def _theirs(name: str) -> Entrant:
     version = metadata.version(library)
     summary = _with_rate(peer.summary, peer.rate)
     return Entrant(name, library, summary, peer.make, False, peer.usual, version, peer.rate)
+
+
+def _chosen(problem: Any) -> AbstractMethod:
+    return as_method(choose(problem)[0])
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _with_rate(summary: str, rate: float | None) -> str:

@@ -16,11 +16,10 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..method import AbstractMethod
-from ..problem import AbstractProblem, Known
+from ..problem import AbstractObjective, AbstractProblem, AbstractResidual, Known
 from ..solution import Status
 from ..validate import in_range
 from .levenberg_marquardt import PATIENCE, at_rest, damped_steps, fall
-from .problem import LeastSquares
 
 
 class AdaptiveLevenbergMarquardtState(eqx.Module):
@@ -36,8 +35,7 @@ class AdaptiveLevenbergMarquardtState(eqx.Module):
 class AdaptiveLevenbergMarquardt(AbstractMethod[AdaptiveLevenbergMarquardtState]):
     """Levenberg-Marquardt with geodesic acceleration and a second model.
 
-    In the unknowns D y, where D_j is the length of column j of the Jacobian J, or of a longer one
-    that fades with every step since, the velocity v and the acceleration a solve
+    In the unknowns D y the velocity v and the acceleration a solve
 
         (J^T J + mu I) v = -J^T h,    (J^T J + mu I) a = -J^T h''[v, v],
 
@@ -52,12 +50,15 @@ class AdaptiveLevenbergMarquardt(AbstractMethod[AdaptiveLevenbergMarquardtState]
     J it takes over, with c raised until it is positive definite with mu I, for as long as it stays
     the better prophet.
 
+    D_j^2 is the curvature along unknown j, the diagonal of J^T J plus |S_jj|; from steeper places
+    D_j fades with every step since.
+
     Args:
         bend: the greatest 2 |a| / |v| of a bent step, at least 0; 0 bends none.
         switch: S is used below this ratio of the errors of both foretold gradients, at least 0
             and at most 1; 0 never uses it.
-        fade: what a longer column keeps of its length with every step that is taken, at least 0
-            and at most 1; 1 counts the longest ever, as More (1978) does.
+        fade: what D keeps of itself with every step that is taken, at least 0 and at most 1; 1
+            counts the greatest ever, as More (1978) does with columns of J.
 
     Raises:
         ValueError: if a hyperparameter is outside its range.
@@ -76,7 +77,7 @@ class AdaptiveLevenbergMarquardt(AbstractMethod[AdaptiveLevenbergMarquardtState]
     switch: float = 0.1
     fade: float = 0.8
 
-    question: ClassVar[type[AbstractProblem]] = LeastSquares
+    question: ClassVar[type[AbstractProblem]] = AbstractResidual
 
     def __check_init__(self):
         in_range(self, "bend", 0, closed="left")
@@ -88,13 +89,13 @@ class AdaptiveLevenbergMarquardt(AbstractMethod[AdaptiveLevenbergMarquardtState]
     ) -> AdaptiveLevenbergMarquardtState:
         residual = ravel_pytree(problem.residual(y))[0]
         jacobian = problem.jacobian(y).as_matrix()
-        n = jacobian.shape[1]
+        second = jnp.zeros((jacobian.shape[1],) * 2, jacobian.dtype)
         return AdaptiveLevenbergMarquardtState(
             residual,
             jacobian,
-            second=jnp.zeros((n, n), jacobian.dtype),
+            second,
             factor=jnp.ones((), residual.dtype),
-            scale=_lengths(jacobian),
+            scale=_scale(jacobian, second),
             augmented=jnp.array(False),
             idle=jnp.array(0, jnp.int32),
         )
@@ -154,7 +155,7 @@ class AdaptiveLevenbergMarquardt(AbstractMethod[AdaptiveLevenbergMarquardtState]
             (unravel(trial), residual, jacobian, S * jnp.outer(D, D), augmented, self.fade * D),
             (y, h, state.jacobian, state.second, state.augmented, D),
         )
-        scale = jnp.maximum(faded, _lengths(jacobian)).astype(D.dtype)
+        scale = jnp.maximum(faded, _scale(jacobian, second)).astype(D.dtype)
         return y, AdaptiveLevenbergMarquardtState(
             residual, jacobian, second, c, scale, augmented, idle
         )
@@ -168,8 +169,10 @@ class AdaptiveLevenbergMarquardt(AbstractMethod[AdaptiveLevenbergMarquardtState]
     def known(
         self, problem: Any, y: PyTree[Array], state: AdaptiveLevenbergMarquardtState
     ) -> Known:
-        value = jnp.sum(state.residual**2) / 2
-        return Known(value, state.jacobian.T @ state.residual)
+        if isinstance(problem, AbstractObjective):
+            value = jnp.sum(state.residual**2) / 2
+            return Known(value, state.jacobian.T @ state.residual)
+        return Known(residual=state.residual)
 
 
 def secant(
@@ -192,7 +195,7 @@ def secant(
     return jnp.where(fit, S + update, S)
 
 
-def _lengths(jacobian: Float[Array, "m n"]) -> Float[Array, " n"]:
-    """D of one Jacobian."""
-    lengths = jnp.linalg.norm(jacobian, axis=0)
-    return jnp.where((lengths > 0) & jnp.isfinite(lengths), lengths, 1)
+def _scale(jacobian: Float[Array, "m n"], second: Float[Array, "n n"]) -> Float[Array, " n"]:
+    """D of one Jacobian and S."""
+    size = jnp.sqrt(jnp.sum(jacobian**2, axis=0) + jnp.abs(jnp.diagonal(second)))
+    return jnp.where((size > 0) & jnp.isfinite(size), size, 1)

@@ -30,7 +30,6 @@ class LevenbergMarquardtState(eqx.Module):
     residual: Float[Array, " m"]
     jacobian: Float[Array, "m n"]
     factor: Float[Array, ""]
-    scale: Float[Array, " n"]
     idle: Int[Array, ""]
 
 
@@ -53,9 +52,6 @@ class LevenbergMarquardt(AbstractMethod[LevenbergMarquardtState]):
         xi: weight of the residual, at least 0.
         omega: weight of the gradient, at least 0; not both weights may be 0.
         globalized: whether to guard each step by the decrease of |h|.
-        scaled: whether to step in the unknowns D y, as More (1978) has it, so that other units of
-            the unknowns change nothing: D_j is the length of the longest column j that the
-            Jacobians had so far. Without, steps between dependent columns are of least norm.
 
     Raises:
         ValueError: if a hyperparameter is outside its range.
@@ -72,7 +68,6 @@ class LevenbergMarquardt(AbstractMethod[LevenbergMarquardtState]):
     xi: float = 1.0
     omega: float = 0.0
     globalized: bool = True
-    scaled: bool = eqx.field(default=False, static=True)
 
     question: ClassVar[type[AbstractProblem]] = AbstractResidual
 
@@ -86,23 +81,20 @@ class LevenbergMarquardt(AbstractMethod[LevenbergMarquardtState]):
     def init(self, problem: Any, y: PyTree[Array], key: Array | None) -> LevenbergMarquardtState:
         residual = ravel_pytree(problem.residual(y))[0]
         jacobian = problem.jacobian(y).as_matrix()
-        scale = self._scale(jacobian)
         one = jnp.ones((), residual.dtype)
-        return LevenbergMarquardtState(residual, jacobian, one, scale, jnp.array(0, jnp.int32))
+        return LevenbergMarquardtState(residual, jacobian, one, jnp.array(0, jnp.int32))
 
     def step(
         self, problem: Any, y: PyTree[Array], state: LevenbergMarquardtState
     ) -> tuple[PyTree[Array], LevenbergMarquardtState]:
         flat, unravel = ravel_pytree(y)
-        # In the scaled unknowns D y.
-        D = state.scale
-        h, J = state.residual, state.jacobian / D[None]
+        h, J = state.residual, state.jacobian
         gradient = J.T @ h
         size, slope = jnp.linalg.norm(h), jnp.linalg.norm(gradient)
         mu = state.factor * (self.xi * size**self.eta + self.omega * slope**self.eta)
         mu = mu.astype(h.dtype)
         d = damped_steps(J, mu)(h)
-        trial = flat + d / D
+        trial = flat + d
         residual = ravel_pytree(problem.residual(unravel(trial)))[0]
         promised = jnp.sum((J @ d) ** 2) + 2 * mu * jnp.sum(d**2)
         ratio, drowned, fell = fall(h, residual, promised)
@@ -114,7 +106,7 @@ class LevenbergMarquardt(AbstractMethod[LevenbergMarquardtState]):
         factor, idle = state.factor, jnp.array(0, jnp.int32)
         if self.globalized:
             # Where the fall drowns in the rounding of |h|^2, gradients tell of it.
-            by_gradients = -jnp.vdot(gradient + (jacobian / D[None]).T @ residual, d) / promised
+            by_gradients = -jnp.vdot(gradient + jacobian.T @ residual, d) / promised
             ratio = jnp.where(accepted & drowned, by_gradients, ratio)
             accepted = ratio >= 1e-3
             # In a curved valley falls are seldom as promised: only near failures damp more.
@@ -130,8 +122,7 @@ class LevenbergMarquardt(AbstractMethod[LevenbergMarquardtState]):
         y = unravel(jnp.where(accepted, trial, flat))
         residual = jnp.where(accepted, residual, h)
         jacobian = jnp.where(accepted, jacobian, state.jacobian)
-        scale = jnp.maximum(D, self._scale(jacobian))
-        return y, LevenbergMarquardtState(residual, jacobian, factor, scale, idle)
+        return y, LevenbergMarquardtState(residual, jacobian, factor, idle)
 
     def terminate(self, problem: Any, y: PyTree[Array], state: LevenbergMarquardtState) -> Any:
         status = Status.where(state.idle >= PATIENCE, Status.stalled, Status.running)
@@ -142,11 +133,6 @@ class LevenbergMarquardt(AbstractMethod[LevenbergMarquardtState]):
             value = jnp.sum(state.residual**2) / 2
             return Known(value, state.jacobian.T @ state.residual)
         return Known(residual=state.residual)
-
-    def _scale(self, J: Float[Array, "m n"]) -> Float[Array, " n"]:
-        """D of one Jacobian."""
-        lengths = jnp.linalg.norm(J, axis=0)
-        return jnp.where(self.scaled & (lengths > 0) & jnp.isfinite(lengths), lengths, 1)
 
 
 def damped_steps(

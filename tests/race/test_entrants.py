@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import lineax as lx
+import numpy as np
 import pytest
 
 import raphson as rp
@@ -17,6 +18,19 @@ EASY = [
     rp.BoundedLeastSquares(lambda y, _: y - 1, jnp.zeros(2), -2.0, 2.0),
     rp.LinearSystem(lx.MatrixLinearOperator(A, lx.positive_semidefinite_tag), jnp.ones(2)),
 ]
+
+
+def test_the_default_races_as_solve_runs_it():
+    default = entrant("default")
+    for problem in EASY:
+        assert default.answers(problem)
+        chosen, named = (
+            rp.solve(problem, method, throw=False) for method in (None, default.method())
+        )
+        np.testing.assert_array_equal(chosen.value, named.value)
+        assert int(chosen.stats.steps) == int(named.stats.steps)
+    sampled = rp.FiniteSum(lambda y, x, _: (y - x) ** 2, jnp.zeros(()), jnp.ones(4), batch_size=2)
+    assert not default.answers(sampled)
 
 
 def test_every_method_of_every_family_can_be_named():
