@@ -130,7 +130,7 @@ def test_claims_that_do_not_stand(monkeypatch):
         (["solve", "quadratic", "-m", "SOR"], "SOR answers LinearSystem, got a Minimize"),
         (["solve", "quadratic", "--rtol", "-1"], "`rtol`"),
         (["solve", "nowhere.py"], "cannot read the file nowhere.py"),
-        (["methods", "rough"], "no family is called `rough`; there are linear, "),
+        (["methods", "rough"], "no family is called `rough`; there are raphson, linear, "),
         (["problems", "saddles"], "did you mean saddle"),
         (["claims", "lazy-hessian"], "no paper `lazy-hessian` in the catalogue"),
         (["report", "nowhere.sqlite"], "there is no store nowhere.sqlite"),

@@ -223,6 +223,8 @@ def heard_objective():
 
 
 def heard_residual(question=rp.RootFind, *bounds):
+    along = lambda y, v: jax.jvp(lambda y: residuals(y, None), (y,), (v,))[1]
+    curvature = lambda y, v, _: jax.jvp(lambda y: along(y, v), (y,), (v,))[1]
     jacobian = lambda y, _: lx.MatrixLinearOperator(jax.jacfwd(residuals)(y, None))
     return question(
         residuals,
@@ -232,21 +234,6 @@ def heard_residual(question=rp.RootFind, *bounds):
         jacobian=heard("jacobian", jacobian),
         jvp=heard("product", lambda y, v, _: jacobian(y, None).mv(v)),
         vjp=heard("product", lambda y, w, _: jacobian(y, None).T.mv(w)),
-    )
-
-
-def heard_fit():
-    along = lambda y, v: jax.jvp(lambda y: residuals(y, None), (y,), (v,))[1]
-    curvature = lambda y, v, _: jax.jvp(lambda y: along(y, v), (y,), (v,))[1]
-    jacobian = lambda y, _: lx.MatrixLinearOperator(jax.jacfwd(residuals)(y, None))
-    squares = lambda y: jnp.sum(residuals(y, None) ** 2) / 2
-    hessian = lambda y, _: lx.MatrixLinearOperator(jax.hessian(squares)(y), lx.symmetric_tag)
-    return rp.LeastSquares(
-        residuals,
-        START,
-        residual=heard("residual", residuals),
-        jacobian=heard("jacobian", jacobian),
-        hessian=heard("hessian", hessian),
         curvature=heard("product", heard("product", curvature)),  # two derivatives
     )
 
@@ -337,7 +324,6 @@ def heard_portfolio():
 HEARD = {
     rp.Minimize: heard_objective,
     rp.RootFind: heard_residual,
-    rp.LeastSquares: heard_fit,
     rp.BoundedRootFind: lambda: heard_residual(rp.BoundedRootFind, -9.0, 9.0),
     rp.FixedPoint: heard_map,
     rp.LinearSystem: heard_system,
