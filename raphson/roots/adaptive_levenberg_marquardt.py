@@ -105,7 +105,7 @@ class AdaptiveLevenbergMarquardt(AbstractMethod[AdaptiveLevenbergMarquardtState]
     ) -> tuple[PyTree[Array], AdaptiveLevenbergMarquardtState]:
         flat, unravel = ravel_pytree(y)
         D, h = state.scale, state.residual
-        J, S = state.jacobian / D[None], state.second / jnp.outer(D, D)
+        J, S = state.jacobian / D[None], state.second / D[:, None] / D[None]
         g, mu = J.T @ h, state.factor * jnp.linalg.norm(h)
         H = J.T @ J + S
 
@@ -145,14 +145,14 @@ class AdaptiveLevenbergMarquardt(AbstractMethod[AdaptiveLevenbergMarquardtState]
             jnp.linalg.norm(g + product - slope) for product in (H @ v, J.T @ (J @ v))
         )
         augmented = error < jnp.where(state.augmented, 1.0, self.switch) * gauss_error
-        S = secant(S, d, slope - J.T @ residual, slope - g)
+        second = D[:, None] * _secant(S, d, slope - J.T @ residual, slope - g) * D[None]
 
         held = mu * jnp.linalg.norm(v) > jnp.linalg.norm(g) / 2
         rest = at_rest(jnp.any(trial != flat), promised, h, held)
         idle = jnp.where(rest, PATIENCE, jnp.where(fell, 0, state.idle + 1))
         y, residual, jacobian, second, augmented, faded = jax.tree.map(
             lambda new, old: jnp.where(accepted, new, old),
-            (unravel(trial), residual, jacobian, S * jnp.outer(D, D), augmented, self.fade * D),
+            (unravel(trial), residual, jacobian, second, augmented, self.fade * D),
             (y, h, state.jacobian, state.second, state.augmented, D),
         )
         scale = jnp.maximum(faded, _scale(jacobian, second)).astype(D.dtype)
@@ -175,7 +175,7 @@ class AdaptiveLevenbergMarquardt(AbstractMethod[AdaptiveLevenbergMarquardtState]
         return Known(residual=state.residual)
 
 
-def secant(
+def _secant(
     S: Float[Array, "n n"], d: Float[Array, " n"], turned: Array, change: Array
 ) -> Float[Array, "n n"]:
     """The sized update of Dennis, Gay, Welsch, after which S d = turned.
