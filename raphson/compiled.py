@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -64,11 +65,16 @@ def _compiled(
 
 @functools.cache
 def _options() -> dict[str, Any] | None:
-    """The options for CPUs, where it is they that run and this XLA knows them."""
+    """The options for CPUs, where it is they that run and this XLA knows them.
+
+    What the user's own flags say of them stands.
+    """
     if jax.default_backend() != "cpu":
         return None
+    said = os.environ.get("XLA_FLAGS", "")
+    options = {name: value for name, value in OPTIONS.items() if name not in said}
     try:
-        jax.jit(lambda: 0, compiler_options=OPTIONS)()
+        jax.jit(lambda: 0, compiler_options=options)()
     except jax.errors.JaxRuntimeError:
         return None
-    return OPTIONS
+    return options

@@ -107,21 +107,25 @@ class AdaptiveLevenbergMarquardt(AbstractMethod[AdaptiveLevenbergMarquardtState]
         D, h = state.scale, state.residual
         J, S = state.jacobian / D[None], state.second / D[:, None] / D[None]
         g, mu = J.T @ h, state.factor * jnp.linalg.norm(h)
-        H = J.T @ J + S
 
-        to_step = damped_steps(J, mu)
-        v = to_step(h)
-        a = to_step(ravel_pytree(problem.curvature(y, unravel(v / D)))[0])
+        def gauss() -> tuple[Array, Array]:
+            to_step = damped_steps(J, mu)
+            v = to_step(h)
+            return v, to_step(ravel_pytree(problem.curvature(y, unravel(v / D)))[0])
+
+        def augmented() -> tuple[Array, Array]:
+            # Where this is not positive definite its factor is NaN, and so are step and residual.
+            factor = jnp.linalg.cholesky(J.T @ J + S + mu * jnp.eye(g.size, dtype=g.dtype))
+            return -jax.scipy.linalg.cho_solve((factor, True), g), jnp.zeros_like(g)
+
+        v, a = jax.lax.cond(state.augmented, augmented, gauss)
         bent = 2 * jnp.linalg.norm(a) <= self.bend * jnp.linalg.norm(v)
-        # Where H + mu I is not positive definite its factor is NaN, and so are step and residual.
-        factor_of_H = jnp.linalg.cholesky(H + mu * jnp.eye(g.size, dtype=g.dtype))
-        newton = -jax.scipy.linalg.cho_solve((factor_of_H, True), g)
-        v = jnp.where(state.augmented, newton, v)
-        d = jnp.where(bent & ~state.augmented, v + a / 2, v)
+        d = jnp.where(bent, v + a / 2, v)
         trial = flat + d / D
         residual = ravel_pytree(problem.residual(unravel(trial)))[0]
 
-        along = jnp.where(state.augmented, v @ H @ v, jnp.sum((J @ v) ** 2))
+        Jv, Sv = J @ v, S @ v
+        along = jnp.sum(Jv**2) + jnp.where(state.augmented, v @ Sv, 0)
         promised = along + 2 * mu * jnp.sum(v**2)
         ratio, drowned, fell = fall(h, residual, promised)
         jacobian = jax.lax.cond(
@@ -141,23 +145,22 @@ class AdaptiveLevenbergMarquardt(AbstractMethod[AdaptiveLevenbergMarquardtState]
         grown = jnp.where(accepted & (ratio < 0.25) & steeper, 300.0, grown)
         c = state.factor * jnp.where(jnp.isfinite(ratio), grown, 16.0).astype(mu.dtype)
 
-        error, gauss_error = (
-            jnp.linalg.norm(g + product - slope) for product in (H @ v, J.T @ (J @ v))
-        )
-        augmented = error < jnp.where(state.augmented, 1.0, self.switch) * gauss_error
+        missed = g + J.T @ Jv - slope
+        error, gauss_error = jnp.linalg.norm(missed + Sv), jnp.linalg.norm(missed)
+        better = error < jnp.where(state.augmented, 1.0, self.switch) * gauss_error
         second = D[:, None] * _secant(S, d, slope - J.T @ residual, slope - g) * D[None]
 
         held = mu * jnp.linalg.norm(v) > jnp.linalg.norm(g) / 2
         rest = at_rest(jnp.any(trial != flat), promised, h, held)
         idle = jnp.where(rest, PATIENCE, jnp.where(fell, 0, state.idle + 1))
-        y, residual, jacobian, second, augmented, faded = jax.tree.map(
+        y, residual, jacobian, second, better, faded = jax.tree.map(
             lambda new, old: jnp.where(accepted, new, old),
-            (unravel(trial), residual, jacobian, second, augmented, self.fade * D),
+            (unravel(trial), residual, jacobian, second, better, self.fade * D),
             (y, h, state.jacobian, state.second, state.augmented, D),
         )
         scale = jnp.maximum(faded, _scale(jacobian, second)).astype(D.dtype)
         return y, AdaptiveLevenbergMarquardtState(
-            residual, jacobian, second, c, scale, augmented, idle
+            residual, jacobian, second, c, scale, better, idle
         )
 
     def terminate(

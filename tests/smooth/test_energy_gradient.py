@@ -90,7 +90,7 @@ def test_an_energy_that_underflows_does_not_return():
 def test_restarts_mend_what_used_up_the_energy():
     problem = quadratic(np.geomspace(1, 100, 10))
     worn, mended = (
-        rp.solve(problem, EnergyGradient(0.1, restart=s), max_steps=2000, throw=False)
+        rp.solve(problem, EnergyGradient(0.03, restart=s), max_steps=2000, throw=False)
         for s in (0.0, 0.01)
     )
     assert rp.status_name(worn.status) == "stalled" and float(worn.state.energy) < 1e-10
