@@ -21,7 +21,6 @@ import optax
 from jaxtyping import Array
 
 from .. import defaults, train
-from ..defaults import choose
 from ..families import FAMILIES, methods
 from ..lifts import OptaxMethod, as_method
 from ..method import AbstractMethod
@@ -211,7 +210,7 @@ def _theirs(name: str) -> Entrant:
 
 
 def _chosen(problem: Any) -> AbstractMethod:
-    return as_method(choose(problem)[0])
+    return as_method(defaults.choose(problem)[0])
 
 
 def _hash(text: str) -> str:

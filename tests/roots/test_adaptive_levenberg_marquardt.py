@@ -108,7 +108,7 @@ def test_large_residuals_are_left_quadratically():
     solution = rp.solve(problem, AdaptiveLevenbergMarquardt(), **options)
     np.testing.assert_allclose(2 * problem.value(solution.value), 85822.2016263563, rtol=1e-12)
     without = rp.solve(problem, AdaptiveLevenbergMarquardt(switch=0.0), **options)
-    assert int(solution.stats.steps) <= 60 < int(without.stats.steps) / 3
+    assert int(solution.stats.steps) <= 40 < int(without.stats.steps) / 3
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_units_of_the_unknowns_change_nothing():
         / u
         for u in (jnp.ones(3), jnp.array([1e4, 1.0, 1e-3]))
     ]
-    np.testing.assert_allclose(fits[1], fits[0], rtol=1e-6)
+    np.testing.assert_allclose(fits[1], fits[0], rtol=1e-9)
 
 
 def test_a_decay_over_time_needs_scaled_unknowns():
