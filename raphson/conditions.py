@@ -10,7 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax.tree as otu
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
 from .derivatives import Condition
@@ -107,6 +109,108 @@ def proximal_gradient(
         return prox(moved, args, step_size)
 
     return fixed_point(mapping)
+
+
+def block_proximal_gradient(
+    objective: Callable[[Any, Any], Any], proxes: Any, step_sizes: Any = 1.0
+) -> Condition:
+    """Proximal gradient steps of all blocks lead nowhere: a minimum of f plus a term for each.
+
+    Args:
+        objective: f(y, args), a scalar, the smooth part.
+        proxes: a proximal map for each block of y, as in `proximal_gradient`: a PyTree of functions
+            whose structure y has at its top, such as a tuple for a tuple of blocks.
+        step_sizes: for each block, likewise, or one for all, positive; the derivatives do not
+            depend on them.
+
+    Returns:
+        F(y, args), for each block prox(y_i - step_size_i df/dy_i, args, step_size_i) - y_i.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import raphson as rp
+        >>> f = lambda y, a: (y[0] + y[1] - a) ** 2 / 2
+        >>> shrunk = lambda y, a, s: y / (1 + s)
+        >>> positive = lambda y, a, s: jnp.maximum(y, 0.0)
+        >>> F = rp.conditions.block_proximal_gradient(f, (shrunk, positive), (0.5, 0.25))
+        >>> [float(part) for part in F((0.0, 3.0), 3.0)]
+        [0.0, 0.0]
+    """
+
+    def mapping(y: PyTree[Array], args: PyTree) -> PyTree[Array]:
+        def step(prox: Any, step_size: Any, y: Any, slope: Any) -> Any:
+            return prox(otu.add_scale(y, -step_size, slope), args, step_size)
+
+        each = jax.tree.broadcast(step_sizes, proxes)
+        return jax.tree.map(step, proxes, each, y, jax.grad(objective)(y, args))
+
+    return fixed_point(mapping)
+
+
+def mirror_descent(
+    objective: Callable[[Any, Any], Any],
+    mirror_map: Callable[[Any], Any],
+    projection: Callable[[Any, Any], Any],
+    step_size: Any = 1.0,
+) -> Condition:
+    """A step of mirror descent leads nowhere: a minimum over a convex set, inside of it.
+
+    Mirror descent steps from grad phi(y), for a strictly convex phi that suits the set, such as the
+    negative entropy of probabilities. Where y is at a bound at which grad phi is infinite there
+    is no derivative.
+
+    Args:
+        objective: f(y, args), a scalar.
+        mirror_map: grad phi(y), shaped as y.
+        projection: `projection(z, args)`, the point x of the set where phi(x) - <z, x> is least.
+        step_size: of the gradient step, positive; the derivatives do not depend on it.
+
+    Returns:
+        F(y, args) = projection(grad phi(y) - step_size df/dy, args) - y.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import raphson as rp
+        >>> f = lambda y, a: jnp.sum((y - a) ** 2)
+        >>> F = rp.conditions.mirror_descent(f, jnp.log, lambda z, _: jax.nn.softmax(z))
+        >>> F(jnp.array([0.75, 0.25]), jnp.array([1.0, 0.5])).tolist()
+        [0.0, 0.0]
+    """
+
+    def mapping(y: PyTree[Array], args: PyTree) -> PyTree[Array]:
+        moved = otu.add_scale(mirror_map(y), -step_size, jax.grad(objective)(y, args))
+        return projection(moved, args)
+
+    return fixed_point(mapping)
+
+
+def newton_step(condition: Condition, step_size: Any = 1.0) -> Condition:
+    """A step of Newton's method leads nowhere: a root of G where its Jacobian is regular.
+
+    The Jacobian is formed and factorized here. That of F at a root is -step_size times the
+    identity, which any linear solver inverts at once.
+
+    Args:
+        condition: G(y, args), as many numbers as y has, such as `stationary(objective)`.
+        step_size: positive; the derivatives do not depend on it.
+
+    Returns:
+        F(y, args) = -step_size (dG/dy)^-1 G(y, args), shaped as y.
+
+    Example:
+        >>> import raphson as rp
+        >>> F = rp.conditions.newton_step(lambda y, a: y**2 - a)
+        >>> float(F(3.0, 3.0))  # from 3 to 2
+        -1.0
+    """
+
+    def step(y: PyTree[Array], args: PyTree) -> PyTree[Array]:
+        flat, unravel = ravel_pytree(y)
+        G = lambda flat: ravel_pytree(condition(unravel(flat), args))[0]
+        return unravel(-step_size * jnp.linalg.solve(jax.jacfwd(G)(flat), G(flat)))
+
+    return step
 
 
 def kkt(

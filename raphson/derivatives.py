@@ -18,7 +18,7 @@ import lineax as lx
 import numpy as np
 import optax.tree as otu
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from .problem import AbstractProblem
 from .validate import as_function
@@ -44,9 +44,14 @@ def implicit(
     Args:
         optimality: F(y, args), shaped as y, zero at the answers; `raphson.conditions` has the usual
             ones. Derivatives are taken by `args` alone.
-        linear_solver: a Lineax solver for dF/dy; by default it is factorized up to 1000 unknowns,
-            and GMRES is asked beyond.
-        tags: Lineax tags of dF/dy, such as `lineax.symmetric_tag`, which some solvers require.
+        linear_solver: a Lineax solver for dF/dy, believed where it reports success; its absolute
+            tolerance is relative to the largest entry of the right-hand side. By default dF/dy is
+            factorized up to 1000 unknowns, and beyond CG is asked where `tags` say that it is
+            definite, else GMRES. Where they leave more than a square root of the machine epsilon
+            of the right-hand side the derivative is NaN: another solver, such as `lineax.LSMR`,
+            may do.
+        tags: Lineax tags of dF/dy, such as `lineax.symmetric_tag`, which some solvers require;
+            where dF/dy is found not to be symmetric after all the derivative is NaN.
 
     Returns:
         A decorator of `solver(y0, args)`, an answer from the start y0.
@@ -62,6 +67,12 @@ def implicit(
         ... def root(y0, a):
         ...     return jax.lax.fori_loop(0, 20, lambda _, y: (y + a / y) / 2, y0)
         >>> round(float(jax.grad(root, argnums=1)(1.0, 4.0)), 3)
+        0.25
+
+        A solver that returns its start gives those of an answer that is at hand:
+
+        >>> at_hand = rp.implicit(lambda y, a: y**2 - a)(lambda y, a: y)
+        >>> float(jax.grad(at_hand, argnums=1)(2.0, 4.0))
         0.25
     """
     condition = as_function(optimality, "optimality")
@@ -135,41 +146,68 @@ def _tangent(
         residual,
         is_leaf=lambda t: t is None,
     )
-    operator = lx.JacobianLinearOperator(lambda y, _: condition(y, data), y, tags=tags)
+    vector = -ravel_pytree(shift)[0]
+    # The condition need not be shaped as y.
+    flat, unravel = ravel_pytree(y)
+    equations = lambda flat, _: ravel_pytree(condition(unravel(flat), data))[0]
+    operator = lx.JacobianLinearOperator(equations, flat, tags=tags)
     if operator.out_size() != operator.in_size():
         # A consistent system with more equations than unknowns, by its normal equations.
-        shift, operator = operator.T.mv(shift), operator.T @ operator
-    return _solve(operator, otu.scale(-1, shift), linear_solver, mark)
+        vector = operator.T.mv(vector)
+        operator = lx.TaggedLinearOperator(operator.T @ operator, lx.positive_semidefinite_tag)
+    return unravel(_solve(operator, vector, linear_solver, mark))
 
 
 def _solve(
-    operator: lx.AbstractLinearOperator,
-    vector: PyTree[Array],
-    solver: Any,
-    mark: Any,
-) -> PyTree[Array]:
-    """`mark * operator^-1 vector`, forwards and backwards; the mark is 1 or NaN.
+    operator: lx.AbstractLinearOperator, vector: Array, given: Any, mark: Any
+) -> Float[Array, " n"]:
+    """`mark * operator^-1 vector`, forward and reverse; the mark is 1 or NaN.
 
     Lineax raises inside the derivatives of a `linear_solve` whatever it is told, so its solvers are
-    called here as plain functions, and the NaN of an unsolved problem goes in after them.
+    called here as plain functions. An answer that does not hold becomes NaN after them, as does
+    that of an unsolved problem.
     """
-    flat, _ = ravel_pytree(vector)
-    mark = jnp.asarray(mark, flat.dtype)
-    if solver is None and operator.in_size() <= DENSE_LIMIT:
-        unravel = ravel_pytree(otu.zeros_like(operator.in_structure()))[1]
-        return unravel(mark * jnp.linalg.solve(operator.as_matrix(), flat))
-    if solver is None:
-        solver = lx.GMRES(rtol=float(jnp.finfo(flat.dtype).eps) ** 0.75, atol=0.0)
+    mark, eps = jnp.asarray(mark, vector.dtype), float(jnp.finfo(vector.dtype).eps)
+    if given is None and operator.in_size() <= DENSE_LIMIT:
+        return mark * jnp.linalg.solve(operator.as_matrix(), vector)
+    solver = _by_products(operator, eps**0.75) if given is None else given
     state = solver.init(operator, {})
     transposed, options = solver.transpose(state, {})
 
-    def solve_by(state: Any, options: dict[str, Any]) -> Callable[[Any, PyTree], PyTree]:
-        def solve(_: Any, vector: PyTree) -> PyTree:
-            value, _, _ = solver.compute(state, vector, options)
-            return otu.scale(mark, value)
+    def solve_by(state: Any, options: dict[str, Any]) -> Callable[[Any, Array], Array]:
+        def solve(product: Callable[[Array], Array], vector: Array) -> Array:
+            # The absolute tolerances of solvers are for vectors of about this size; without one
+            # they divide by the entries of the vector, which may be 0.
+            size = jnp.max(jnp.abs(vector))
+            size = jnp.where(size > 0, size, 1)
+            vector = vector / size
+            value, result, _ = solver.compute(state, vector, options)
+            if given is None:
+                # Whatever the tags have promised: `product` does not know of them.
+                left = jnp.linalg.norm(vector - product(value))
+                holds = left <= eps**0.5 * jnp.linalg.norm(vector)
+            else:
+                # How accurate its answers are is the user's choice, not so what they solve.
+                holds = result == lx.RESULTS.successful
+                if lx.is_symmetric(operator):
+                    holds &= _symmetric(product, vector, eps**0.5)
+            return jnp.where(holds, mark * size * value, jnp.nan)
 
         return solve
 
     return jax.lax.custom_linear_solve(
         operator.mv, vector, solve_by(state, {}), solve_by(transposed, options)
     )
+
+
+def _by_products(operator: lx.AbstractLinearOperator, rtol: float) -> lx.AbstractLinearSolver:
+    definite = lx.is_positive_semidefinite(operator) or lx.is_negative_semidefinite(operator)
+    return (lx.CG if definite else lx.GMRES)(rtol, rtol, norm=otu.norm)
+
+
+def _symmetric(product: Callable[[Array], Array], like: Array, rtol: float) -> Bool[Array, ""]:
+    """Whether <u, A v> = <A u, v> for a random pair."""
+    u, v = jax.random.normal(jax.random.key(0), (2, like.size), like.dtype)
+    Au, Av = product(u), product(v)
+    size = jnp.linalg.norm(u) * jnp.linalg.norm(Av) + jnp.linalg.norm(Au) * jnp.linalg.norm(v)
+    return jnp.abs(u @ Av - Au @ v) <= rtol * size

@@ -6,6 +6,7 @@ import lineax as lx
 import numpy as np
 import pytest
 import scipy.optimize
+from jax.flatten_util import ravel_pytree
 
 import raphson as rp
 from raphson import conditions
@@ -153,6 +154,85 @@ def test_projected_gradient_over_the_simplex():
     solve = rp.implicit(condition)(lambda y0, a: project(a, None))
     found = both(lambda a: solve(jnp.zeros(4), a), POINT)
     np.testing.assert_allclose(found, PROJECTION_JACOBIAN, atol=1e-12)
+
+
+@pytest.mark.parametrize("step_size", [1.0, 0.1])
+def test_mirror_descent_over_the_simplex(step_size):
+    # With linear costs and an entropy the answer is a softmax, whose Jacobian is known; with
+    # squares it is the projection, while all its entries are positive.
+    entropic = lambda y, a: y @ a + 0.5 * jnp.sum(y * jnp.log(y))
+    squares = lambda y, a: jnp.sum((y - a) ** 2) / 2
+    onto = lambda z, _: jax.nn.softmax(z)
+    inner = jnp.array([0.5, 0.3, 0.1, 0.4])
+
+    def found(objective, answer):
+        condition = conditions.mirror_descent(objective, jnp.log, onto, step_size)
+        np.testing.assert_allclose(condition(answer(inner), inner), 0.0, atol=1e-15)
+        y = np.array([0.1, 0.2, 0.3, 0.4])
+        moved = y * np.exp(-step_size * np.asarray(jax.grad(objective)(jnp.array(y), inner)))
+        step = condition(jnp.array(y), inner)
+        np.testing.assert_allclose(step, moved / np.sum(moved) - y, atol=1e-15)
+        solve = rp.implicit(condition)(lambda y0, a: answer(a))
+        return both(lambda a: solve(jnp.zeros(4), a), inner)
+
+    soft = np.exp(-2 * np.asarray(inner)) / np.sum(np.exp(-2 * np.asarray(inner)))
+    expected = -2 * (np.diag(soft) - np.outer(soft, soft))
+    np.testing.assert_allclose(
+        found(entropic, lambda a: jax.nn.softmax(-2 * a)), expected, atol=1e-12
+    )
+    projected = found(squares, lambda a: a - (jnp.sum(a) - 1) / 4)
+    np.testing.assert_allclose(projected, np.eye(4) - 0.25, atol=1e-12)
+
+
+@pytest.mark.parametrize("step_sizes", [0.3, {"w": 0.3, "b": (0.05, 0.7)}])
+def test_blocks_by_a_proximal_map_each(step_sizes):
+    """The lasso for w beside ridge regression for one block of b and a free one."""
+    Z = jnp.asarray(np.random.default_rng(1).normal(size=(12, 4)))
+    residual = lambda y: X @ y["w"] + Z @ jnp.concatenate(y["b"]) - TARGET
+    smooth = lambda y, a: jnp.sum(residual(y) ** 2) / 2
+    proxes = {"w": soft, "b": (lambda y, a, s: y / (1 + s * a), lambda y, a, s: y)}
+    condition = conditions.block_proximal_gradient(smooth, proxes, step_sizes)
+
+    @rp.implicit(condition)
+    def solve(y0, a):
+        step = lambda _, y: jax.tree.map(jnp.add, y, shrunk(y, a))
+        return jax.lax.fori_loop(0, 4000, step, y0)
+
+    shrunk = conditions.block_proximal_gradient(smooth, proxes, 0.015)
+    start = {"w": jnp.zeros(4), "b": (jnp.zeros(3), jnp.zeros(1))}
+    of = lambda a: ravel_pytree(solve(start, a))[0]  # b stands before w
+    y = np.asarray(of(2.0))
+    signs = np.append(np.zeros(4), np.sign(y[4:]))
+    active = (np.arange(8) < 4) | (signs != 0)
+    assert 4 < active.sum() < 8
+    A = np.concatenate([Z, X], axis=1)[:, active]
+    ridge = np.array([1.0, 1, 1, 0, 0, 0, 0, 0])
+    # A' (A y - target) + a (ridge y + sign) = 0 on what is active.
+    expected = np.zeros(8)
+    inverse = np.linalg.inv(A.T @ A + 2.0 * np.diag(ridge[active]))
+    expected[active] = -inverse @ (ridge * y + signs)[active]
+    np.testing.assert_allclose(both(of, 2.0), expected, rtol=1e-8, atol=1e-10)
+
+
+def test_newton_steps_differ_by_the_identity_alone():
+    G = lambda y, a: {"p": y["u"] ** 3 - a, "q": y["v"] + y["u"][0] * y["v"] - 1}
+    condition = conditions.newton_step(G, 0.5)
+
+    def answer(a):
+        u = jnp.cbrt(jnp.stack([a, a]))
+        return {"u": u, "v": 1 / (1 + u[0])}
+
+    a = jnp.array(8.0)
+    J = jax.jit(jax.jacfwd(lambda flat: ravel_pytree(condition(unravel(flat), a))[0]))
+    flat, unravel = ravel_pytree(answer(a))
+    np.testing.assert_allclose(J(flat), -0.5 * np.eye(3), atol=1e-14)
+    # One Newton step from elsewhere, by hand: u - (u^3 - a) / (3 u^2) with the factor 1 / 2.
+    moved = jax.jit(condition)({"u": jnp.array([1.0, 4.0]), "v": jnp.array(0.5)}, a)
+    np.testing.assert_allclose(moved["u"], [7 / 6, -56 / 96], rtol=1e-13)
+    solve = rp.implicit(condition)(lambda y0, a: answer(a))
+    found = both(lambda a: ravel_pytree(solve(answer(a), a))[0], a)
+    slope = 8.0 ** (-2 / 3) / 3
+    np.testing.assert_allclose(found, [slope, slope, -slope / 9], rtol=1e-12)
 
 
 def test_fixed_point_over_a_tree_under_vmap_and_in_single_precision():

@@ -1,5 +1,6 @@
 """Derivatives of answers, held against central differences and closed forms."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
@@ -297,3 +298,146 @@ def test_raising_inside_a_derivative():
     failing = lambda a: jnp.sum(rp.minimize(quartic, jnp.zeros(2), a, max_steps=1).value)
     with pytest.raises(Exception, match="used all of `max_steps`"):
         jax.block_until_ready(jax.grad(failing)(A0))
+
+
+# --- Many unknowns: solvers by products, and what they cannot solve ---------------------------
+
+MANY = 1002
+
+
+def linear(product, solver=None, tags=(), dtype=float, scale=1.0):
+    """a in (MANY,) to A^-1 (scale a) by the condition A y = scale a; its values play no part."""
+    condition = lambda y, a: product(y) - scale * a
+    answer = rp.implicit(condition, linear_solver=solver, tags=tags)(lambda y0, a: y0)
+    return lambda a: answer(jnp.zeros(MANY, dtype), a)
+
+
+@jax.jit(static_argnums=0)
+def forward_and_reverse(fn, direction):
+    """J d and J^T d."""
+    zero = jnp.zeros_like(direction)
+    return jax.jvp(fn, (zero,), (direction,))[1], jax.vjp(fn, zero)[1](direction)[0]
+
+
+def unit(dtype=float):
+    return jnp.zeros(MANY, dtype).at[0].set(1)
+
+
+def paired(a, b, c, d):
+    """y to A y, with the same block [[a, b], [c, d]] for each pair of entries."""
+    return lambda y: (y.reshape(-1, 2) @ jnp.array([[a, c], [b, d]], y.dtype)).ravel()
+
+
+def laplacian(y):
+    return 2 * y - jnp.append(y[1:], 0) - jnp.append(0, y[:-1])
+
+
+def test_what_gmres_cannot_solve_is_nan_and_may_be_another_solvers():
+    # The powers of a cyclic shift leave e_1 alone until the last: no residual falls before.
+    shift = lambda y: jnp.roll(y, 1)
+    for found in forward_and_reverse(linear(shift), unit()):
+        assert np.all(np.isnan(found))
+    forward, reverse = forward_and_reverse(linear(shift, lx.LSMR(1e-12, 1e-12)), unit())
+    np.testing.assert_allclose(forward, np.roll(unit(), -1), atol=1e-12)
+    np.testing.assert_allclose(reverse, np.roll(unit(), 1), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale"), [("float64", 1.0), ("float32", 1e-30), ("float32", 1e30)]
+)
+def test_zeros_and_any_size_of_the_right_hand_side(dtype, scale):
+    block = np.array([[3.0, 1.0], [-2.0, 4.0]])
+    fn = linear(paired(*block.ravel()), None, (), dtype, scale)
+    forward, reverse = forward_and_reverse(fn, unit(dtype))
+    assert forward.dtype == reverse.dtype == dtype
+    inverse, rtol = np.linalg.inv(block), 1e-10 if dtype == "float64" else 1e-5
+    for found, column in ((forward, inverse[:, 0]), (reverse, inverse[0])):
+        np.testing.assert_allclose(found[:2] / scale, column, rtol=rtol)
+        np.testing.assert_array_equal(found[2:], 0)
+    for found in forward_and_reverse(fn, jnp.zeros(MANY, dtype)):
+        np.testing.assert_array_equal(found, 0)
+
+
+def test_a_definite_system_is_given_to_conjugate_gradients():
+    # The first column of the inverse of the Laplacian falls on a line.
+    fn = linear(lambda y: -laplacian(y), None, lx.negative_semidefinite_tag)
+    column = 1 - np.arange(1, MANY + 1) / (MANY + 1)
+    for found in forward_and_reverse(fn, unit()):
+        np.testing.assert_allclose(found, -column, rtol=0, atol=1e-7)
+
+
+def test_a_system_with_more_equations_is_definite_by_its_normal_equations():
+    product = lambda y: {"u": y + jnp.roll(y, 1), "v": 2 * y}
+    condition = lambda y, a: {"u": product(y)["u"] - 2 * a, "v": 2 * (y - a)}
+    answer = rp.implicit(condition)(lambda y0, a: y0 + a)
+    found = jax.jit(jax.grad(lambda a: answer(jnp.zeros(MANY), a * jnp.ones(MANY))[0]))(1.0)
+    np.testing.assert_allclose(found, 1.0, rtol=1e-9)
+
+
+def test_a_condition_need_not_be_shaped_as_its_answer():
+    fn = lambda y, a: jnp.append(3 * y["u"] - a, y["v"] + y["u"][0])
+    answer = rp.implicit(fn)(lambda y0, a: y0)
+    start = {"u": jnp.zeros(MANY), "v": jnp.zeros(())}
+    moved = jax.jit(lambda a: jax.jvp(lambda a: answer(start, a), (a,), (1.0,))[1])(0.0)
+    np.testing.assert_allclose(moved["u"], 1 / 3, rtol=1e-9)
+    np.testing.assert_allclose(moved["v"], -1 / 3, rtol=1e-9)
+
+
+INDEFINITE, NOT_SYMMETRIC = paired(0.0, 1.0, 1.0, 0.0), paired(2.0, 1.0, -1.0, 2.0)
+DEFINITE = lx.positive_semidefinite_tag
+
+
+@pytest.mark.parametrize(
+    ("product", "solver", "tag"),
+    [
+        (INDEFINITE, None, DEFINITE),
+        (INDEFINITE, lx.CG(1e-9, 1e-9), DEFINITE),
+        (INDEFINITE, lx.Cholesky(), DEFINITE),
+        (NOT_SYMMETRIC, None, DEFINITE),
+        (NOT_SYMMETRIC, lx.GMRES(1e-9, 1e-9), lx.symmetric_tag),
+        (NOT_SYMMETRIC, lx.Cholesky(), DEFINITE),
+    ],
+)
+def test_a_false_tag_gives_no_false_derivative(product, solver, tag):
+    for found in forward_and_reverse(linear(product, solver, tag), unit()):
+        assert np.all(np.isnan(found))
+
+
+def test_a_false_tag_that_is_not_made_use_of_does_no_harm():
+    # Forward the default does not transpose.
+    fn = linear(NOT_SYMMETRIC, None, lx.symmetric_tag)
+    forward, reverse = forward_and_reverse(fn, unit())
+    np.testing.assert_allclose(forward[:2], [0.4, 0.2], rtol=1e-10)
+    assert np.all(np.isnan(reverse))
+
+
+def test_a_solver_that_reports_failure_gives_nan():
+    few = lx.CG(1e-12, 1e-12, max_steps=3)
+    for found in forward_and_reverse(linear(laplacian, few, DEFINITE), unit()):
+        assert np.all(np.isnan(found))
+
+
+def test_integers_and_truth_values_among_the_data():
+    def condition(y, args):
+        picked = args["values"][args["index"]]
+        return jnp.where(args["keep"], y**3 - picked, y) * args["times"]
+
+    args = {
+        "values": jnp.array([2.0, 3.0, 5.0]),
+        "index": jnp.array([2, 0, 0]),
+        "keep": np.array([True, True, False]),
+        "times": 2,
+    }
+    solver = lambda y0, args: jnp.where(args["keep"], jnp.cbrt(args["values"][args["index"]]), 0)
+    answer = rp.implicit(condition)(solver)
+    expected = np.zeros((3, 3))
+    expected[[0, 1], [2, 0]] = np.array([5.0, 2.0]) ** (-2 / 3) / 3
+
+    def of(values):
+        return answer(jnp.zeros(3), args | {"values": values})
+
+    for jacobian in (jax.jacfwd, jax.jacrev):
+        np.testing.assert_allclose(jax.jit(jacobian(of))(args["values"]), expected, rtol=1e-12)
+    total = eqx.filter_grad(lambda args: jnp.sum(answer(jnp.zeros(3), args)))
+    total = eqx.filter_jit(total)(args)
+    np.testing.assert_allclose(total["values"], expected.sum(0), rtol=1e-12)
