@@ -53,7 +53,8 @@ class Status(eqx.Enumeration):
     )
     infeasible = (
         "The constraints cannot all be met near the answer, where they are violated as little as "
-        "can be: check that they do not contradict each other, or start elsewhere."
+        "can be, or the map has no fixed point anywhere near: check that what is asked does not "
+        "contradict itself, or start elsewhere."
     )
 
 

@@ -14,6 +14,7 @@ from ..engine import solve
 from ..method import AbstractMethod
 from ..probes import infimal_displacement
 from ..roots import FixedPoint, Halpern, KrasnoselskiiMann
+from ..solution import status_name
 from . import Budget, Paper, Verdict, claim
 from ._history import history
 
@@ -27,10 +28,13 @@ PAPER = Paper(
         "raphson.roots.Halpern",
         "raphson.roots.KrasnoselskiiMann",
         "raphson.probes.infimal_displacement",
+        "raphson.probes.expansion",
     ),
-    note="These claims switch the restart of Halpern off. The bound for maps that have a fixed "
-    "point is Lieder's. That Halpern is faster holds for the worst map: on the disc and the "
-    "half-plane Picard tells the gap to rounding in 100 steps, Halpern to 7 %.",
+    note="The claims on rates switch the restart of Halpern off. The bound for maps that have a "
+    "fixed point is Lieder's. That Halpern is faster holds for the worst map: on the disc and the "
+    "half-plane Picard tells the gap to rounding in 100 steps, Halpern to 7 %. Where the speed of "
+    "the drift is exact, the whole vector is not: after 5000 steps it is within 1.7 % of v by "
+    "Halpern, 1.1 % by Picard. When a run gives up is ours.",
 )
 
 HALPERN, PICARD = Halpern(restart=0.0), KrasnoselskiiMann()
@@ -69,28 +73,29 @@ def halpern_finds_the_displacement_faster(budget: Budget) -> Verdict:
 @claim(
     PAPER,
     "Along Picard's iteration the square of the error of y - T(y) falls like 1 / k only: its slope "
-    "in log-log scale is at least -1.2.",
+    "in log-log scale is -1 to within 0.2.",
 )
 def picard_finds_the_displacement_slowly(budget: Budget) -> Verdict:
-    case = "slope from k = 50 to 5000 in 401 variables, v = 0.3; control: Halpern"
-    return Verdict(_slope(PICARD), -1.2, _slope(HALPERN), case, at_most=False)
+    case = "|slope + 1|, k = 50 to 5000 in 401 variables, v = 0.3; control: Halpern"
+    return Verdict(abs(_slope(PICARD) + 1), 0.2, abs(_slope(HALPERN) + 1), case)
 
 
 @claim(
     PAPER,
-    "Halpern's iterates drift at half the speed of Picard's: 2 (y_0 - y_k) / k tends to v, and is "
-    "within 3 % of it after 5000 steps.",
+    "Halpern's iterates drift at half the speed of Picard's: along v both 2 (y_0 - y_k) / k of the "
+    "one and (y_0 - y_k) / k of the other are within 0.1 % of it after 5000 steps.",
 )
 def halpern_drifts_at_half_speed(budget: Budget) -> Verdict:
     problem, steps = _drifting(), 5000
-    y = solve(problem, HALPERN, max_steps=steps, throw=False).value
 
-    def error(speed: float) -> float:
+    def error(method: AbstractMethod, speed: float) -> float:
+        y = solve(problem, method, max_steps=steps, throw=False).value
         difference = infimal_displacement(problem, y, steps, speed=speed).difference
-        return float(jnp.linalg.norm(difference - _displacement()) / GAP)
+        return abs(float(difference[-1]) - GAP) / GAP
 
-    case = "relative error in 401 variables, v = 0.3; control: taken for Picard's speed"
-    return Verdict(error(0.5), 0.03, error(1.0), case)
+    measured = max(error(HALPERN, 0.5), error(PICARD, 1.0))
+    case = "greater relative error of both, v = 0.3; control: Halpern's taken for Picard's speed"
+    return Verdict(measured, 1e-3, error(HALPERN, 1.0), case)
 
 
 @claim(
@@ -130,6 +135,29 @@ def douglas_rachford_tells_the_gap(budget: Budget) -> Verdict:
     return Verdict(
         error(GAP), 0.01, error(0.0), "relative error, gap 0.3; control: sets that touch"
     )
+
+
+@claim(
+    PAPER,
+    "Of a disc and a half-plane that do not meet, both iterations of the Douglas-Rachford map "
+    "report within 10,000 steps that it has no fixed point; not so where they touch.",
+)
+def infeasibility_is_reported(budget: Budget) -> Verdict:
+    limit = budget.pick(20_000, 100_000)
+
+    def reported(gap: float) -> float:
+        """After how many steps by the slower method; infinite where one does not report it."""
+        problem = FixedPoint(_douglas_rachford, jnp.array([0.3, 2.0]), jnp.array(gap))
+
+        def steps(method: AbstractMethod) -> float:
+            run = solve(problem, method, rtol=0.0, atol=0.0, max_steps=limit, throw=False)
+            infeasible = status_name(run.status) == "infeasible"
+            return float(run.stats.steps) if infeasible else float("inf")
+
+        return max(steps(method) for method in (HALPERN, Halpern(), PICARD, KrasnoselskiiMann(0.5)))
+
+    case = f"most steps until it is reported, of 4 methods, gap {GAP}; control: sets that touch"
+    return Verdict(reported(GAP), 10_000.0, reported(0.0), case)
 
 
 def _displacement() -> Float[Array, "401"]:

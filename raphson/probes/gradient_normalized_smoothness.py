@@ -6,6 +6,7 @@ Hessians.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -27,7 +28,7 @@ def gradient_normalized_smoothness(
     y: PyTree[Array],
     key: Array,
     *,
-    hessian: str = "exact",
+    hessian: str | Callable[[Any, Any], Any] = "exact",
     directions: int = 8,
 ) -> Float[Array, ""]:
     """Probe gamma(y), the radius in which g + H h predicts the gradient to within a share of |g|.

@@ -60,7 +60,8 @@ def infimal_displacement(
     rates; where it is not they come to agree.
 
     The bound: |T(y) - y*| <= |y - y*| for a fixed point y* says <r, y*> <= <r, y> - |r|^2 / 2, so
-    that y* is at least as far from the start as this half-space. T is asked once.
+    that y* is at least as far from the start as this half-space. T is asked once; whether it is
+    nonexpansive `expansion` may refute.
 
     Args:
         problem: a fixed-point problem, whose start is that of the run.

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import optax.tree as otu
 from jaxtyping import Array, Float, Int, PyTree
@@ -18,6 +17,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from ..method import AbstractMethod
 from ..problem import AbstractProblem, Known
 from ..validate import in_range
+from ._drift import drift, residual_change
 from .problem import FixedPoint
 
 
@@ -26,6 +26,7 @@ class HalpernState(eqx.Module):
     anchor: PyTree[Array]
     scale: Float[Array, ""]  # |T(y) - y| at the anchor
     count: Int[Array, ""]  # of steps since the anchor
+    change: Float[Array, ""]  # of T(y) - y in the last step, for its length
 
 
 class Halpern(AbstractMethod[HalpernState]):
@@ -34,7 +35,9 @@ class Halpern(AbstractMethod[HalpernState]):
     For a nonexpansive T with the fixed point y* it keeps |T(y) - y| <= 2 |y_0 - y*| / (k + 1), the
     best that can be promised; a Krasnoselskii-Mann iteration may need the square of the steps.
     Where there is no fixed point the iterates drift off at half the speed of those of T, and
-    `raphson.probes.infimal_displacement` tells how.
+    y - T(y) tends to the least displacement v. The run ends with `Status.infeasible` when that has
+    settled, over 2000 steps at least and ten times the length of y_0: a fixed point beyond is not
+    looked for. `raphson.probes.infimal_displacement` tells more of it.
 
     On a contraction the anchor costs the linear rate. So a restart makes the iterate the anchor y_0
     and k = 0 when the residual has fallen to a fraction of what it was at the anchor.
@@ -65,20 +68,28 @@ class Halpern(AbstractMethod[HalpernState]):
 
     def init(self, problem: Any, y: PyTree[Array], key: Array | None) -> HalpernState:
         image = problem.apply(y)
-        return HalpernState(image, y, otu.norm(otu.sub(image, y)), jnp.array(0, jnp.int32))
+        size = otu.norm(otu.sub(image, y))
+        return HalpernState(image, y, size, jnp.array(0, jnp.int32), jnp.full_like(size, jnp.inf))
 
     def step(
         self, problem: Any, y: PyTree[Array], state: HalpernState
     ) -> tuple[PyTree[Array], HalpernState]:
         back = 1 / (state.count.astype(state.scale.dtype) + 2)
-        y = otu.add_scale(state.image, back, otu.sub(state.anchor, state.image))
-        image = problem.apply(y)
-        size = otu.norm(otu.sub(image, y))
+        after = otu.add_scale(state.image, back, otu.sub(state.anchor, state.image))
+        image = problem.apply(after)
+        size = otu.norm(otu.sub(image, after))
         restarted = size < self.restart * state.scale
-        anchor = jax.tree.map(lambda y, old: jnp.where(restarted, y, old), y, state.anchor)
-        scale = jnp.where(restarted, size, state.scale)
-        count = jnp.where(restarted, 0, state.count + 1)
-        return y, HalpernState(image, anchor, scale, count)
+        return after, HalpernState(
+            image=image,
+            anchor=otu.where(restarted, after, state.anchor),
+            scale=jnp.where(restarted, size, state.scale),
+            count=jnp.where(restarted, 0, state.count + 1),
+            change=residual_change(y, state.image, after, image),
+        )
+
+    def terminate(self, problem: Any, y: PyTree[Array], state: HalpernState) -> Any:
+        steps = state.count.astype(state.scale.dtype) / 2
+        return drift(state.anchor, y, otu.sub(state.image, y), state.change, steps)
 
     def known(self, problem: Any, y: PyTree[Array], state: HalpernState) -> Known:
         return Known(residual=otu.sub(state.image, y))

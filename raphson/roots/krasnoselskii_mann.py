@@ -14,18 +14,22 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax.tree as otu
-from jaxtyping import Array, Bool, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..method import AbstractMethod
 from ..problem import AbstractProblem, Known
 from ..solution import Status
 from ..validate import in_range
+from ._drift import drift, residual_change
 from .problem import FixedPoint
 
 
 class KrasnoselskiiMannState(eqx.Module):
     image: PyTree[Array]  # T(y)
+    start: PyTree[Array]
     count: Int[Array, ""]
+    weights: Float[Array, ""]  # the sum of those so far
+    change: Float[Array, ""]  # of T(y) - y in the last step, for its length
     at_rest: Bool[Array, ""]
 
 
@@ -33,8 +37,12 @@ class KrasnoselskiiMann(AbstractMethod[KrasnoselskiiMannState]):
     """The Krasnoselskii-Mann iteration, y+ = (1 - a) y + a T(y).
 
     Weight 1 is Picard's iteration, which suits contractions. A weight below 1 converges for every
-    nonexpansive T that has a fixed point, the residual like 1 / sqrt(k) at worst. Where there is
-    none the iterates drift off, and `raphson.probes.infimal_displacement` tells how.
+    nonexpansive T that has a fixed point, the residual like 1 / sqrt(k) at worst.
+
+    Where there is none the iterates drift off, and y - T(y) tends to the least displacement v. The
+    run ends with `Status.infeasible` when that has settled, over 1000 / a steps at least and ten
+    times the length of y_0: a fixed point beyond is not looked for.
+    `raphson.probes.infimal_displacement` tells more of it.
 
     Args:
         weight: a, in (0, 1] for a nonexpansive T; up to 2 where T is an average itself, as a
@@ -61,22 +69,39 @@ class KrasnoselskiiMann(AbstractMethod[KrasnoselskiiMannState]):
             in_range(self, "weight", 0, 2)
 
     def init(self, problem: Any, y: PyTree[Array], key: Array | None) -> KrasnoselskiiMannState:
-        return KrasnoselskiiMannState(problem.apply(y), jnp.array(0, jnp.int32), jnp.array(False))
+        zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(y)))
+        return KrasnoselskiiMannState(
+            image=problem.apply(y),
+            start=y,
+            count=jnp.array(0, jnp.int32),
+            weights=zero,
+            change=zero + jnp.inf,
+            at_rest=jnp.array(False),
+        )
 
     def step(
         self, problem: Any, y: PyTree[Array], state: KrasnoselskiiMannState
     ) -> tuple[PyTree[Array], KrasnoselskiiMannState]:
-        dtype = jnp.result_type(*jax.tree.leaves(y))
+        dtype = state.weights.dtype
         # 2 / (t + 2) of an int32 would come in single precision.
         t = state.count.astype(dtype)
         a = jnp.asarray(self.weight(t) if callable(self.weight) else self.weight, dtype)
         # Not y + a (T(y) - y), which for a = 1 would round.
         after = jax.tree.map(lambda y, image: (1 - a) * y + a * image, y, state.image)
-        at_rest = otu.norm(otu.sub(after, y)) == 0
-        return after, KrasnoselskiiMannState(problem.apply(after), state.count + 1, at_rest)
+        image = problem.apply(after)
+        return after, KrasnoselskiiMannState(
+            image=image,
+            start=state.start,
+            count=state.count + 1,
+            weights=state.weights + a,
+            change=residual_change(y, state.image, after, image).astype(dtype),
+            at_rest=otu.norm(otu.sub(after, y)) == 0,
+        )
 
     def terminate(self, problem: Any, y: PyTree[Array], state: KrasnoselskiiMannState) -> Any:
-        return Status.where(state.at_rest, Status.stalled, Status.running)
+        residual = otu.sub(state.image, y)
+        drifting = drift(state.start, y, residual, state.change, state.weights)
+        return Status.where(state.at_rest, Status.stalled, drifting)
 
     def known(self, problem: Any, y: PyTree[Array], state: KrasnoselskiiMannState) -> Known:
         return Known(residual=otu.sub(state.image, y))

@@ -136,3 +136,18 @@ def test_bad_arguments_are_refused(arguments, message):
     fine = {"field": field, "loss": loss, "u": INPUTS, "args": net()}
     with pytest.raises(ValueError, match=message):
         holomorphic_gradient(**(fine | arguments))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"field": 3}, "`field` must be a function"),
+        ({"u": "here"}, "`u` must be made of real floating-point"),
+        ({"samples": 0}, "`samples` must be a whole number of at least 1"),
+        ({"samples": 1.5}, "`samples` must be a whole number of at least 1"),
+    ],
+)
+def test_homeostasis_refuses(arguments, message):
+    fine = {"field": field, "u": INPUTS, "args": net(), "key": jax.random.key(0)}
+    with pytest.raises(ValueError, match=message):
+        jacobian_homeostasis(**(fine | arguments))
