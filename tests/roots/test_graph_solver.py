@@ -65,6 +65,25 @@ def test_derivatives_are_those_of_the_linear_systems():
         np.testing.assert_allclose(a, b, rtol=1e-8)
 
 
+def test_the_direct_solve_agrees_with_the_iteration_and_so_do_its_derivatives():
+    def total(parameters, nodes, direct):
+        block = layer(parameters, gamma=0.9, tolerance=1e-12, direct=direct)
+        found = block(nodes, EDGES, SENDERS, RECEIVERS)
+        return jnp.sum(jnp.sin(found) * jnp.arange(24.0).reshape(4, 6)), found
+
+    run = jax.jit(jax.grad(total, (0, 1), has_aux=True), static_argnums=2)
+    data = jax.tree.map(jnp.asarray, (PARAMETERS, NODES))
+    (direct, exact), (iterated, near) = run(*data, True), run(*data, False)
+    np.testing.assert_allclose(exact, dense(PARAMETERS, 0.9), rtol=1e-13)
+    np.testing.assert_allclose(near, exact, rtol=1e-10)
+    for a, b in zip(jax.tree.leaves(direct), jax.tree.leaves(iterated), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-8)
+    none = np.zeros(0, int)
+    alone = layer(PARAMETERS, direct=True)(NODES, np.zeros((0, 3)), none, none)
+    sources = np.einsum("mpd,nd->nmp", PARAMETERS["node"], NODES).reshape(4, 4)
+    np.testing.assert_allclose(alone[:, :4], sources, rtol=1e-12)
+
+
 def test_graphs_side_by_side_are_a_batch():
     twice = jax.jit(layer(PARAMETERS, gamma=0.8, tolerance=1e-12))(
         np.concatenate([NODES, 2 * NODES]),
