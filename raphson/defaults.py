@@ -15,6 +15,7 @@ from .linear.problem import LinearSystem
 from .method import AbstractMethod
 from .problem import AbstractObjective, AbstractProblem, AbstractResidual
 from .roots.adaptive_levenberg_marquardt import AdaptiveLevenbergMarquardt
+from .roots.bounded_truncated_gauss_newton import BoundedTruncatedGaussNewton
 from .roots.bounded_trust_region import BoundedTrustRegion
 from .roots.problem import AbstractBounded, LeastSquares
 from .roots.truncated_gauss_newton import TruncatedGaussNewton
@@ -84,7 +85,10 @@ def choose(problem: AbstractProblem) -> tuple[Any, str]:
     if isinstance(problem, AbstractResidual):
         return TruncatedGaussNewton(), f"a system of {unknowns}: products with the Jacobian only"
     if isinstance(problem, AbstractBounded):
-        return BoundedTrustRegion(), f"a system of {unknowns} within bounds: dense Jacobians"
+        within = f"a system of {unknowns} within bounds"
+        if size <= DENSE_LIMIT:
+            return BoundedTrustRegion(), f"{within}: dense Jacobians"
+        return BoundedTruncatedGaussNewton(), f"{within}: products with the Jacobian only"
     if isinstance(problem, Composite):
         return ProximalGradient(), "a composite objective: its step found by backtracking"
     if isinstance(problem, AbstractVariational):

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 import raphson as rp
 
@@ -16,7 +17,6 @@ from ..problems import (
     himmelblau_box,
     powell_singular,
     propane_combustion,
-    rosenbrock_system,
     rosenbrock_wall,
 )
 from ..roots import BoundedRootFind, BoundedTrustRegion
@@ -29,8 +29,9 @@ PAPER = Paper(
     year=2019,
     implements=("raphson.roots.BoundedTrustRegion",),
     note="The weights of the combination are equal. The step is not the paper's dogleg: the trust "
-    "region's problem is solved exactly, and of several ways into the box the best is taken. That "
-    "the combination is superior holds on the classical systems; on some of CUTEst's it is not.",
+    "region's problem is solved exactly, and of several ways into the box the best is taken. On "
+    "eight classical systems the combination is as good as the best, 213 steps in all to 204, not "
+    "superior; on some of CUTEst's it is slow.",
 )
 
 SINGLE = ("coleman_li", "heinkenschloss", "kanzow_klug", "hager_mair_zhang")
@@ -38,27 +39,51 @@ MAX_STEPS = 500
 
 
 def _powell_wall() -> BoundedRootFind:
+    """A singular root, on two lower bounds and between the others."""
     system = powell_singular()
     return BoundedRootFind(system.fn, system.y0, jnp.array([0.0, -2.0, -1.0, 0.0]), 4.0)
 
 
-def _rosenbrock_chain() -> BoundedRootFind:
-    system, upper = rosenbrock_system(6), jnp.array([1.0, 1.0, 1.0, 2.0, 2.0, 2.0])
-    return BoundedRootFind(system.fn, system.y0, -1.5, upper)
+def _bullard_biegler() -> BoundedRootFind:
+    """Two equations whose unknowns at the root differ by a factor of 5e5."""
+
+    def fn(y: Array, _: None) -> Array:
+        product, powers = 1e4 * y[0] * y[1] - 1, jnp.exp(-y[0]) + jnp.exp(-y[1]) - 1.001
+        return jnp.stack([product, powers])
+
+    lower, upper = jnp.array([5.49e-6, 2.196e-3]), jnp.array([4.553, 18.21])
+    return BoundedRootFind(fn, jnp.ones(2), lower, upper)
 
 
-QUICK: tuple[Callable[[], BoundedRootFind], ...] = (
-    himmelblau_box,
-    brown_almost_linear,
-    rosenbrock_wall,
-)
+def _ferraris_tronconi() -> BoundedRootFind:
+    """Two transcendental equations with two roots in the box."""
+
+    def fn(y: Array, _: None) -> Array:
+        a, b = y
+        first = jnp.sin(a * b) / 2 - b / (4 * jnp.pi) - a / 2
+        rest = jnp.e * (b / jnp.pi - 2 * a)
+        return jnp.stack([first, (1 - 0.25 / jnp.pi) * (jnp.exp(2 * a) - jnp.e) + rest])
+
+    lower, upper = jnp.array([0.25, 1.5]), jnp.array([1.0, 2 * jnp.pi])
+    return BoundedRootFind(fn, jnp.array([0.3, 2.0]), lower, upper)
+
+
+def _chandrasekhar() -> BoundedRootFind:
+    """The H-equation of radiative transfer, H >= 1, by the midpoint rule in 20 points."""
+    points = (jnp.arange(20) + 0.5) / 20
+    kernel = 0.9 / 40 * points[:, None] / (points[:, None] + points)
+    return BoundedRootFind(lambda y, K: y - 1 / (1 - K @ y), jnp.full(20, 2.0), 1.0, 5.0, kernel)
+
+
+QUICK: tuple[Callable[[], BoundedRootFind], ...] = (himmelblau_box, rosenbrock_wall)
 FULL = (
     *QUICK,
+    brown_almost_linear,
     propane_combustion,
-    lambda: brown_almost_linear(20),
-    _rosenbrock_chain,
-    lambda: BoundedRootFind(powell_singular().fn, powell_singular().y0, -2.0, 4.0),
     _powell_wall,
+    _bullard_biegler,
+    _ferraris_tronconi,
+    _chandrasekhar,
 )
 
 
@@ -71,8 +96,9 @@ def _steps(problem: Any, scaling: str) -> float:
 
 @claim(
     PAPER,
-    "On classical systems within bounds, with roots inside and on the bounds, the combination of "
-    "the scalings needs at most 1.1 times the steps of the best single one in all.",
+    "Eight classical systems within bounds, with roots inside, on lower and on upper bounds, are "
+    "all solved by the combination of the scalings, in at most 1.1 times as many steps as the best "
+    "single one takes in all.",
 )
 def combination_is_as_fast_as_the_best(budget: Budget) -> Verdict:
     problems = [state() for state in budget.pick(QUICK, FULL)]
@@ -88,7 +114,8 @@ def combination_is_as_fast_as_the_best(budget: Budget) -> Verdict:
 @claim(
     PAPER,
     "Not reproduced: that every scaling solves the classical systems. On Himmelblau's, Hager, Mair "
-    "and Zhang's comes to rest at a wall of the box where |F| is least nearby, the others do not.",
+    "and Zhang's comes to rest with |F| = 26 at the wall y_1 = 1, where |F| is least nearby; the "
+    "others find the root.",
     reproduces=False,
 )
 def one_scaling_rests_at_a_wall(budget: Budget) -> Verdict:
@@ -103,8 +130,8 @@ def one_scaling_rests_at_a_wall(budget: Budget) -> Verdict:
 
 @claim(
     PAPER,
-    "Not reproduced: that the combination is superior in general. On CUTEst's PFIT1 it needs at "
-    "least 5 times the steps of Coleman and Li's.",
+    "Not reproduced: that the combination is superior in general. On CUTEst's PFIT1 it needs 122 "
+    "steps where Coleman and Li's needs 9, at least 5 times as many.",
     reproduces=False,
 )
 def combination_is_slow_on_a_fit_with_a_pole(budget: Budget) -> Verdict:

@@ -6,11 +6,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 import raphson as rp
 
+from ..compiled import compiled
 from ..problems import circle_of_roots, cubic_root, moiety_network
-from ..roots import LevenbergMarquardt
+from ..roots import LevenbergMarquardt, RootFind
 from . import Budget, Paper, Verdict, claim
 from ._history import history
 
@@ -20,8 +22,9 @@ PAPER = Paper(
     authors="Ahookhosh, Aragon Artacho, Fleming, Vuong",
     year=2019,
     implements=("raphson.roots.LevenbergMarquardt",),
-    note="Local: these claims switch the globalization off. The paper's biochemical networks are "
-    "replaced by random ones with the same conservation laws.",
+    note="The theorems are local, and checked with the globalization off. The claim on networks is "
+    "of any start, and checked with it on. The paper's biochemical networks are replaced by random "
+    "ones with the same conservation laws.",
 )
 
 
@@ -31,21 +34,40 @@ def _local(eta: float) -> LevenbergMarquardt:
 
 @claim(
     PAPER,
-    "Near a curve of zeros to which |h| bounds the distance (delta = 1), eta = 1 converges "
-    "quadratically to the curve.",
+    "Near a curve of zeros to which |h| bounds the distance (delta = 1), eta = 1 and eta = 2 "
+    "converge quadratically to the curve.",
 )
 def converges_quadratically_to_a_curve_of_zeros(budget: Budget) -> Verdict:
-    problem = circle_of_roots()
+    rng = np.random.default_rng(0)
+    starts = rng.standard_normal((budget.pick(10, 200), 2))
+    starts *= rng.uniform(1.1, 1.3, (len(starts), 1)) / np.linalg.norm(starts, axis=1)[:, None]
 
-    def order(method: LevenbergMarquardt, steps: int) -> float:
-        distance = history(problem, method, steps)["residual"]
-        distance = distance[(distance > 1e-14) & (distance < 0.2)]
-        slopes = np.log(distance[2:] / distance[1:-1]) / np.log(distance[1:-1] / distance[:-2])
-        return float(np.max(slopes))
+    def order(method: LevenbergMarquardt) -> float:
+        ys = np.asarray(compiled(_paths, circle_of_roots(), method, jnp.asarray(starts)))
+        distance = np.abs(np.linalg.norm(ys, axis=2) - 1)
+
+        def slope(d: np.ndarray) -> float:
+            kept = d[1:] > 1e-13  # below is rounding
+            return float(np.polyfit(np.log(d[:-1][kept]), np.log(d[1:][kept]), 1)[0])
+
+        return float(np.median([slope(d) for d in distance]))
 
     fixed = LevenbergMarquardt(eta=1e-6, xi=1e-2, globalized=False)  # mu stays at 1e-2
-    case = "fitted order of convergence from |h| < 0.2; control: mu = 1e-2 for ever"
-    return Verdict(order(_local(1.0), 8), 1.8, order(fixed, 8), case, at_most=False)
+    case = (
+        "order of convergence of the distance to the circle, fitted from |y| in [1.1, 1.3], median "
+        f"of {len(starts)} starts, the lesser of eta = 1 and 2; control: mu = 1e-2 for ever"
+    )
+    return Verdict(min(map(order, map(_local, (1.0, 2.0)))), 1.8, order(fixed), case, at_most=False)
+
+
+def _paths(problem: RootFind, method: LevenbergMarquardt, starts: Array) -> Float[Array, "k 9 2"]:
+    """The iterates from each start, with it."""
+
+    def path(y: Array) -> Array:
+        step = lambda carry, _: (method.step(problem, *carry), carry[0])
+        return jax.lax.scan(step, (y, method.init(problem, y, None)), length=9)[1]
+
+    return jax.vmap(path)(starts)
 
 
 @claim(
@@ -84,8 +106,8 @@ def larger_powers_keep_the_rate_of_newton(budget: Budget) -> Verdict:
 @claim(
     PAPER,
     "Not reproduced: that steady states of networks with conserved moieties are found to 1e-10 in "
-    "100 steps from any random start. On random networks it fails for a good part of the starts, "
-    "where concentrations run off to 0, and succeeds from near the root.",
+    "100 steps from any random start. On a random network they are from 38 of 64, where in the "
+    "others concentrations run off to 0, and from all starts near the root.",
     reproduces=False,
 )
 def not_every_start_finds_the_steady_state(budget: Budget) -> Verdict:

@@ -15,25 +15,19 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from ..method import AbstractMethod
 from ..problem import AbstractProblem, Known
 from ..solution import Status
-from ..validate import one_of
+from ._shared import Region, boxed, moved, region, steepest
 from .problem import AbstractBounded, BoundedLeastSquares
-
-# A step goes at most this share of the way to a bound.
-INTERIOR = 0.99995
-# Where |F|^2 no longer falls by more than its rounding the gradient may still do so, for a while.
-PATIENCE = 30
+from .scalings import as_scaling, check_scaling
 
 
 class BoundedTrustRegionState(eqx.Module):
-    residual: Float[Array, " m"]
+    region: Region
     jacobian: Float[Array, "m n"]
-    radius: Float[Array, ""]
-    idle: Int[Array, ""]
 
 
 class BoundedTrustRegion(AbstractMethod[BoundedTrustRegionState]):
@@ -48,22 +42,17 @@ class BoundedTrustRegion(AbstractMethod[BoundedTrustRegionState]):
     - the steepest descent -t D g;
 
     by the least |F + J p| after each was brought inside the bounds: by truncation, the first two
-    also by projection, and never quite to a bound. For the distances a = y - l and b = u - y, d_i
-    is by `scaling`
-
-    - `"coleman_li"`: a if g > 0, b if g < 0; 1 where that is infinite;
-    - `"heinkenschloss"`: Coleman and Li's, but 1 where |g| and min(a, b) are alike, neither being
-      less than the square of the other;
-    - `"kanzow_klug"`: min(a + max(0, -g), b + max(0, g)); 1 where that is infinite;
-    - `"hager_mair_zhang"`: x / (x + |g|), where x = a if g > 0, b if g < 0;
-    - `"combination"`: the mean of the four.
+    also by projection, and never quite to a bound.
 
     The paper steps along a dogleg. Here the trust region's problem is solved by the singular values
     of J D^1/2, which is exact and serves a J of deficient rank, too. A start on a bound counts as
     one a rounding off it.
 
     Args:
-        scaling: the rule for D.
+        scaling: the rule for D: `ColemanLi`, `Heinkenschloss`, `KanzowKlug`, `HagerMairZhang`, a
+            `ConvexCombination`, or any function of the distances to the bounds and the gradient;
+            or a name for one with its defaults, `"coleman_li"`, `"heinkenschloss"`,
+            `"kanzow_klug"`, `"hager_mair_zhang"`, or `"combination"` for the mean of these four.
 
     Raises:
         ValueError: if `scaling` is none of these.
@@ -73,43 +62,29 @@ class BoundedTrustRegion(AbstractMethod[BoundedTrustRegionState]):
         >>> import raphson as rp
         >>> fn = lambda y, _: jnp.stack([y[0] ** 2 - 4, y[0] * y[1] - 2])
         >>> problem = rp.BoundedRootFind(fn, jnp.array([0.5, 0.5]), lower=0.0, upper=3.0)
-        >>> rp.solve(problem, rp.roots.BoundedTrustRegion()).value.round(3).tolist()
+        >>> method = rp.roots.BoundedTrustRegion(rp.roots.KanzowKlug(gamma=0.5))
+        >>> rp.solve(problem, method).value.round(3).tolist()
         [2.0, 1.0]
     """
 
-    scaling: str = "coleman_li"
+    scaling: str | Callable[[Array, Array, Array], Array] = "coleman_li"
 
     question: ClassVar[type[AbstractProblem]] = AbstractBounded
 
     def __check_init__(self):
-        one_of(self, "scaling", (*SCALINGS, "combination"))
+        check_scaling(self.scaling, "`scaling` of BoundedTrustRegion")
 
     def init(self, problem: Any, y: PyTree[Array], key: Array | None) -> BoundedTrustRegionState:
-        residual = ravel_pytree(problem.residual(y))[0]
-        jacobian = problem.jacobian(y).as_matrix()
-        one = jnp.ones((), residual.dtype)
-        return BoundedTrustRegionState(residual, jacobian, one, jnp.array(0, jnp.int32))
+        start = region(problem.residual(y), 1)
+        return BoundedTrustRegionState(start, problem.jacobian(y).as_matrix())
 
     def step(
         self, problem: Any, y: PyTree[Array], state: BoundedTrustRegionState
     ) -> tuple[PyTree[Array], BoundedTrustRegionState]:
-        flat, unravel = ravel_pytree(y)
-        lower, upper = ravel_pytree(problem.lower)[0], ravel_pytree(problem.upper)[0]
-        F, J, radius = state.residual, state.jacobian, state.radius
+        F, J, radius = state.region.residual, state.jacobian, state.region.radius
         g = J.T @ F
-        eps, tiny = jnp.finfo(F.dtype).eps, jnp.finfo(F.dtype).tiny
-        # A start on a bound may leave it.
-        nearest = eps * (1 + jnp.abs(flat))
-        below, above = (jnp.maximum(room, nearest) for room in (flat - lower, upper - flat))
-
-        def scaled(move: Array) -> Array:
-            chosen = [SCALINGS[name] for name in SCALINGS if self.scaling in (name, "combination")]
-            rules = [rule(below + move, above - move, g) for rule in chosen]
-            return jnp.mean(jnp.stack(rules), axis=0)
-
-        zeros = jnp.zeros_like(flat)
-        d, slope = jax.jvp(scaled, (zeros,), (jnp.ones_like(flat),))
-        root, curvature = jnp.sqrt(d), jnp.maximum(slope * g, 0)
+        d, curvature = boxed(problem, y).scaled(as_scaling(self.scaling), g)
+        root, zeros = jnp.sqrt(d), jnp.zeros_like(g)
 
         def damped(curvature: Array) -> Array:
             stacked = jnp.concatenate([J * root[None], jnp.diag(jnp.sqrt(curvature))])
@@ -117,69 +92,22 @@ class BoundedTrustRegion(AbstractMethod[BoundedTrustRegionState]):
             return root * _within_radius(stacked, target, radius)
 
         newton = jax.vmap(damped)(jnp.stack([zeros, curvature]))
-        along = J @ (d * g)
-        t = jnp.minimum(
-            jnp.vdot(d * g, g) / jnp.maximum(jnp.vdot(along, along), tiny),
-            radius / jnp.maximum(jnp.linalg.norm(root * g), tiny),
-        )
-
-        def truncated(p: Array) -> Array:
-            room = jnp.where(p > 0, upper - flat, flat - lower) / jnp.where(p == 0, 1, jnp.abs(p))
-            share = jnp.min(jnp.where(p == 0, jnp.inf, room), initial=jnp.inf)
-            return jnp.where(share > 1, 1, share * _interior(p)) * p
-
-        def projected(p: Array) -> Array:
-            p = jnp.clip(flat + p, lower, upper) - flat
-            return _interior(p) * p
-
-        steps = jnp.concatenate(
-            [
-                jax.vmap(projected)(newton),
-                jax.vmap(truncated)(jnp.concatenate([newton, (-t * d * g)[None]])),
-            ]
-        )
-        models = steps @ g + jnp.sum((steps @ J.T) ** 2, axis=1) / 2
-        best = jnp.nanargmin(models)
-        p, promised = steps[best], -models[best]
-
-        trial = jnp.clip(flat + p, lower, upper)
-        residual = ravel_pytree(problem.residual(unravel(trial)))[0]
-        # Near an answer the fall drowns in the rounding of |F|^2, which must not reject a step.
-        rounding = 5 * eps * jnp.sum(F**2)
-        fallen = (jnp.sum(F**2) - jnp.sum(residual**2)) / 2
-        ratio = (fallen + rounding) / (promised + rounding)
-        accepted = ratio >= 1e-4
-        jacobian = jax.lax.cond(
-            accepted, lambda: problem.jacobian(unravel(trial)).as_matrix(), lambda: J
-        )
-
-        length = jnp.linalg.norm(jnp.where(root > 0, p / root, 0))
-        at_edge = jnp.linalg.norm(newton[0] / root) > 0.9 * radius
-        shorter = jnp.minimum(radius, length) / 4
-        radius = jnp.where(
-            ratio >= 0.25, jnp.where((ratio >= 0.75) & at_edge, 2, 1) * radius, shorter
-        )
-        idle = jnp.where(fallen > rounding, 0, state.idle + 1)
-        idle = jnp.where(jnp.all(trial == flat), PATIENCE, idle)
-        y = unravel(jnp.where(accepted, trial, flat))
-        residual = jnp.where(accepted, residual, F)
-        return y, BoundedTrustRegionState(residual, jacobian, radius, idle)
+        descent = steepest(d, g, J @ (d * g), radius)
+        models = lambda steps: steps @ g + jnp.sum((steps @ J.T) ** 2, axis=1) / 2
+        y, after, accepted = moved(problem, y, state.region, d, newton, descent, models)
+        jacobian = jax.lax.cond(accepted, lambda: problem.jacobian(y).as_matrix(), lambda: J)
+        return y, BoundedTrustRegionState(after, jacobian)
 
     def terminate(self, problem: Any, y: PyTree[Array], state: BoundedTrustRegionState) -> Any:
-        status = Status.where(state.idle >= PATIENCE, Status.stalled, Status.running)
+        status = Status.where(state.region.at_rest, Status.stalled, Status.running)
         return Status.where(jnp.all(jnp.isfinite(state.jacobian)), status, Status.nonfinite)
 
     def known(self, problem: Any, y: PyTree[Array], state: BoundedTrustRegionState) -> Known:
+        F = state.region.residual
         if isinstance(problem, BoundedLeastSquares):
-            gradient = ravel_pytree(y)[1](state.jacobian.T @ state.residual)
-            value = jnp.sum(state.residual**2) / 2
-            return Known(value, problem.projected_gradient(y, gradient))
-        return Known(residual=state.residual)
-
-
-def _interior(p: Float[Array, " n"]) -> Float[Array, ""]:
-    """How much of a step that ends on a bound is taken: all in the limit, so that it is fast."""
-    return jnp.maximum(INTERIOR, 1 - jnp.linalg.norm(p))
+            gradient = ravel_pytree(y)[1](state.jacobian.T @ F)
+            return Known(jnp.sum(F**2) / 2, problem.projected_gradient(y, gradient))
+        return Known(residual=F)
 
 
 def _within_radius(
@@ -208,36 +136,3 @@ def _within_radius(
     least = jnp.max(jnp.abs(s * c) / radius - s**2, initial=0)
     mu, _ = jax.lax.while_loop(long, raised, (least, 0))
     return -Vt.T @ (s * c / (s**2 + mu))
-
-
-def _coleman_li(below: Array, above: Array, g: Array) -> Array:
-    near = _ahead(below, above, g)
-    return jnp.where(jnp.isfinite(near), near, 1)
-
-
-def _heinkenschloss(below: Array, above: Array, g: Array) -> Array:
-    near, size = jnp.minimum(below, above), jnp.abs(g)
-    apart = (size < near**2) | (near < size**2)
-    return jnp.where(apart, _coleman_li(below, above, g), 1)
-
-
-def _kanzow_klug(below: Array, above: Array, g: Array) -> Array:
-    near = jnp.minimum(below + jnp.maximum(0, -g), above + jnp.maximum(0, g))
-    return jnp.where(jnp.isfinite(near), near, 1)
-
-
-def _hager_mair_zhang(below: Array, above: Array, g: Array) -> Array:
-    return 1 / (1 + jnp.abs(g) / _ahead(below, above, g))
-
-
-def _ahead(below: Array, above: Array, g: Array) -> Array:
-    """The room in the direction of descent; where there is none, the lesser."""
-    return jnp.where(g > 0, below, jnp.where(g < 0, above, jnp.minimum(below, above)))
-
-
-SCALINGS: dict[str, Callable[[Array, Array, Array], Array]] = {
-    "coleman_li": _coleman_li,
-    "heinkenschloss": _heinkenschloss,
-    "kanzow_klug": _kanzow_klug,
-    "hager_mair_zhang": _hager_mair_zhang,
-}

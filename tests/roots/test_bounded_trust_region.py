@@ -15,7 +15,7 @@ from raphson.problems import (
     propane_combustion,
     rosenbrock_wall,
 )
-from raphson.roots import BoundedTrustRegion
+from raphson.roots import BoundedTrustRegion, HagerMairZhang, KanzowKlug
 
 SCALINGS = ("coleman_li", "heinkenschloss", "kanzow_klug", "hager_mair_zhang", "combination")
 INF = jnp.inf
@@ -28,20 +28,21 @@ def status(solution):
 # --- The step against a transcription ----------------------------------------------------------
 
 
-def distance(scaling, below, above, g):
-    """d of one unknown and its derivative as the unknown rises, by the card's formulas."""
+def distance(scaling, below, above, g, parameter=1.0):
+    """d of one unknown and its derivative as the unknown rises, by the formulas."""
     if scaling == "combination":
         return np.mean([distance(s, below, above, g) for s in SCALINGS[:4]], axis=0)
     near, sign = (below, 1) if g > 0 else (above, -1)
     if scaling == "kanzow_klug":
-        down, up = below + max(0, -g), above + max(0, g)
+        down, up = below + parameter * max(0, -g), above + parameter * max(0, g)
         if min(down, up) == np.inf:
             return 1.0, 0.0
         return (down, 1) if down < up else (up, -1)
     if scaling == "hager_mair_zhang":
         if near == np.inf:
-            return 1.0, 0.0
-        return near / (near + abs(g)), sign * abs(g) / (near + abs(g)) ** 2
+            return 1 / parameter, 0.0
+        whole = parameter * near + abs(g)
+        return near / whole, sign * abs(g) / whole**2
     if scaling == "heinkenschloss":
         least = min(below, above)
         if not (abs(g) < least**2 or least < g**2):
@@ -60,7 +61,7 @@ def shortest(A, b, radius):
     return V @ p
 
 
-def transcribed(problem, scaling, steps):
+def transcribed(problem, scaling, steps, parameter=1.0):
     y, l, u = (np.asarray(a, float) for a in (problem.y0, problem.lower, problem.upper))
     both = jax.jit(lambda y: (problem.residual(y), jax.jacfwd(problem.residual)(y)))
     F, J = (lambda y, i=i: np.asarray(both(jnp.asarray(y))[i]) for i in range(2))
@@ -68,7 +69,8 @@ def transcribed(problem, scaling, steps):
     for _ in range(steps):
         h, jac = F(y), J(y)
         g = jac.T @ h
-        d, slope = np.array([distance(scaling, *each) for each in zip(y - l, u - y, g)]).T
+        distances = [distance(scaling, *each, parameter) for each in zip(y - l, u - y, g)]
+        d, slope = np.array(distances).T
         D = np.diag(np.sqrt(d))
         candidates = []
         newton = []
@@ -114,6 +116,18 @@ def test_follows_the_formulas(scaling):
         got = followed(problem, BoundedTrustRegion(scaling), steps)
         expected = transcribed(problem, scaling, steps)
         np.testing.assert_allclose(got, expected, rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "scaling, of, parameter",
+    [("kanzow_klug", KanzowKlug, 1e-3), ("hager_mair_zhang", HagerMairZhang, 1e4)],
+)
+def test_follows_the_formulas_with_other_parameters(scaling, of, parameter):
+    problem = himmelblau_box()
+    got = followed(problem, BoundedTrustRegion(of(parameter)), 6)
+    expected = transcribed(problem, scaling, 6, parameter)
+    np.testing.assert_allclose(got, expected, rtol=1e-7, atol=1e-10)
+    assert not np.allclose(expected, transcribed(problem, scaling, 6), rtol=1e-3)
 
 
 # --- Answers -----------------------------------------------------------------------------------
