@@ -24,6 +24,7 @@ PAPER = Paper(
     year=2020,
     implements=(
         "raphson.problems.shear_flow9",
+        "raphson.roots.continuation",
         "raphson.roots.periodic_orbit",
         "raphson.roots.floquet_multipliers",
     ),

@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from ..method import AbstractMethod
 from ..problem import AbstractObjective, AbstractProblem, AbstractResidual, Known
 from ..solution import Status
-from ..validate import in_range
+from ..validate import in_range, one_of
 
 # Where |h|^2 no longer falls by more than its rounding the gradient may still do so, for a while.
 PATIENCE = 100
@@ -72,6 +72,7 @@ class LevenbergMarquardt(AbstractMethod[LevenbergMarquardtState]):
     question: ClassVar[type[AbstractProblem]] = AbstractResidual
 
     def __check_init__(self):
+        one_of(self, "globalized", (False, True))
         in_range(self, "eta", 0)
         in_range(self, "xi", 0, closed="left")
         in_range(self, "omega", 0, closed="left")

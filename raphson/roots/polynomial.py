@@ -21,6 +21,9 @@ from ..problem import Facts, Rescaled
 from ..validate import require_number, whole_number
 from .problem import RootFind
 
+# The unknowns may double with each.
+_MOST_DEFLATIONS = 4
+
 
 class PolynomialSystem(RootFind):
     """Find y where the polynomials sum_t c_it y_1^e_t1 ... y_n^e_tn are 0.
@@ -135,7 +138,7 @@ def deflated(
     problem: PolynomialSystem,
     y: ArrayLike,
     *,
-    order: int = 1,
+    order: int | None = None,
     rtol: float = 0.05,
     seed: int = 0,
 ) -> PolynomialSystem:
@@ -146,22 +149,28 @@ def deflated(
 
         F(y) = 0,    DF(y) B v = 0,    h'v = 1
 
-    in y and v a root is isolated, and of lower multiplicity. Random combinations of them make a
-    square system. Newton's method, slow and inaccurate at a singular root, is quadratic here.
+    in y and v a root is isolated, and of lower multiplicity; h is the unit vector that DF(y) B
+    shrinks most. They are deflated in turn until they are regular, and random combinations of them
+    make a square system: there Newton's method, slow and inaccurate at a singular root, is
+    quadratic.
 
     Args:
         problem: the system.
         y: a point near the root, at which the rank is taken.
-        order: how often to deflate; fewer times than the multiplicity of the root suffice.
-        rtol: singular values of DF(y) up to this part of the greatest count as 0, in (0, 1).
-        seed: of B, h and the combinations.
+        order: how often to deflate at most; by default as often as it takes. Fewer times than the
+            multiplicity of the root suffice.
+        rtol: singular values of DF(y) up to this part of what they were if no terms canceled count
+            as 0, in (0, 1). It is to be above the relative error of y.
+        seed: of B and the combinations.
 
     Returns:
-        The system in (y, v), started at y and the v that fits best. A root of it whose residual in
-        `problem` is not 0 comes from the combinations.
+        The system in (y, v), started at y and the v that fits best; where DF(y) has full rank,
+        that of `problem` in y. A root of it whose residual in `problem` is not 0 comes from the
+        combinations.
 
     Raises:
-        ValueError: if an argument is unfit, or there is nothing to deflate.
+        ValueError: if an argument is unfit, or without `order` the equations are still singular
+            after 4 deflations: then `rtol` is too great for them, or the root is not isolated.
 
     Example:
         >>> import raphson as rp
@@ -172,34 +181,47 @@ def deflated(
     """
     if not isinstance(problem, PolynomialSystem):
         raise ValueError(f"`problem` must be a PolynomialSystem, got a {type(problem).__name__}.")
-    whole_number(order, "order", 1)
+    times = _MOST_DEFLATIONS if order is None else whole_number(order, "order")
     require_number(rtol, "`rtol`", 0, 1)
     rng = np.random.default_rng(whole_number(seed, "seed"))
     exponents, coefficients = map(np.asarray, problem.args)
-    point = np.asarray(y, coefficients.dtype)
-    for _ in range(order):
-        exponents, coefficients, point = _deflated_once(exponents, coefficients, point, rtol, rng)
-    return PolynomialSystem(exponents, coefficients, point)
+    dtype = coefficients.dtype
+    point = np.asarray(y, dtype)
+    for _ in range(times):
+        deflation = _deflation(exponents, coefficients, point, rtol, rng)
+        if deflation is None:
+            break
+        exponents, coefficients, point = deflation
+    else:
+        if order is None:
+            raise ValueError(
+                f"`y` must be near an isolated root: after {times} deflations the Jacobian is "
+                f"still singular to `rtol` = {rtol:g}."
+            )
+    if len(point) > problem.y0.size:
+        combine = np.linalg.qr(rng.normal(size=(len(coefficients), len(point))))[0]
+        coefficients = combine.T @ coefficients
+    return PolynomialSystem(exponents, coefficients.astype(dtype), point.astype(dtype))
 
 
-def _deflated_once(
+def _deflation(
     exponents: np.ndarray, coefficients: np.ndarray, y: np.ndarray, rtol: float, rng: Any
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """The system deflated once, and its start; None where there is nothing to deflate."""
     n = len(y)
     # The derivative by y_k: each exponent of y_k falls by 1 and comes down as a factor.
     partial_exponents = [np.maximum(exponents - np.eye(n, dtype=int)[k], 0) for k in range(n)]
     partials = [coefficients * exponents[:, k] for k in range(n)]
-    jacobian = np.stack(
-        [c @ np.prod(y**e, axis=1) for e, c in zip(partial_exponents, partials)], axis=1
+    jacobian, size = (
+        np.stack([c @ np.prod(x**e, axis=1) for e, c in zip(partial_exponents, terms)], axis=1)
+        for x, terms in ((y, partials), (np.abs(y), np.abs(partials)))
     )
     singular = np.linalg.svd(jacobian, compute_uv=False)
-    rank = int(np.sum(singular > rtol * singular[0]))
+    rank = int(np.sum(singular > rtol * np.linalg.norm(size, 2)))
     if rank == n:
-        raise ValueError(
-            f"`y` must be near a singular root: in {n} unknowns the Jacobian has full rank there."
-        )
+        return None
     B = np.linalg.qr(rng.normal(size=(n, rank + 1)))[0]
-    h = rng.normal(size=rank + 1)
+    v = np.linalg.svd(jacobian @ B)[2][-1]
 
     # Rows are terms in (y, v), columns equations; like terms are gathered at the end.
     width, count = rank + 1, len(coefficients)
@@ -211,16 +233,12 @@ def _deflated_once(
             terms.append(np.hstack([partial_exponents[k], times_v]))
             columns.append(np.pad(partials[k].T * B[k, j], ((0, 0), (count, 1))))
     terms.append(np.hstack([np.zeros((width + 1, n), int), np.eye(width + 1, width, dtype=int)]))
-    columns.append(np.pad(np.append(h, -1.0)[:, None], ((0, 0), (2 * count, 0))))
+    columns.append(np.pad(np.append(v, -1.0)[:, None], ((0, 0), (2 * count, 0))))
     gathered, place = np.unique(np.vstack(terms), axis=0, return_inverse=True)
     system = np.zeros((len(gathered), 2 * count + 1))
     np.add.at(system, place.ravel(), np.vstack(columns))
     used = np.any(system != 0, axis=1)
-
-    v = np.linalg.lstsq(np.vstack([jacobian @ B, h]), np.append(np.zeros(count), 1), None)[0]
-    combine = np.linalg.qr(rng.normal(size=(2 * count + 1, n + width)))[0]
-    dtype = coefficients.dtype
-    return gathered[used], (system[used] @ combine).T.astype(dtype), np.append(y, v).astype(dtype)
+    return gathered[used], system[used].T, np.append(y, v)
 
 
 def _certified(problem: PolynomialSystem, y: Float[Array, " n"]) -> AlphaCertificate:

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from ..method import AbstractMethod, finite
 from ..problem import AbstractProblem, Known
 from ..solution import Status
-from ..validate import in_range, one_of
+from ..validate import as_function, in_range, one_of
 from .problem import FixedPoint
 
 # |r|_1 need not fall at each step, even where every step comes closer.
@@ -71,6 +71,8 @@ class ScalarNewton(AbstractMethod[ScalarNewtonState]):
     def __check_init__(self):
         one_of(self, "form", ("minimal_norm", "componentwise"))
         in_range(self, "cap", 0)
+        if self.penalty is not None:
+            as_function(self.penalty, "penalty")
 
     def init(self, problem: Any, y: PyTree[Array], key: Array | None) -> ScalarNewtonState:
         residual = problem.residual(y)

@@ -108,20 +108,59 @@ def test_a_singular_jacobian_certifies_nothing():
 @pytest.mark.parametrize("seed", [0, 3])
 def test_the_deflated_system_is_that_of_the_formula(seed):
     problem = griewank_osborne()
-    system = deflated(problem, problem.y0, seed=seed)
+    system = deflated(problem, problem.y0, order=1, seed=seed)
     assert system.y0.shape == (2 + 2,)
     rng = np.random.default_rng(seed)
-    B, h = np.linalg.qr(rng.normal(size=(2, 2)))[0], rng.normal(size=2)
+    B = np.linalg.qr(rng.normal(size=(2, 2)))[0]
     combine = np.linalg.qr(rng.normal(size=(5, 4)))[0]
+    h = np.asarray(system.y0[2:])
     for _ in range(3):
         y, v = RNG.normal(size=(2, 2))
         F, slope = jax.jvp(problem.mapping, (jnp.asarray(y),), (jnp.asarray(B @ v),))
         expected = combine.T @ np.concatenate([F, slope, [h @ v - 1]])
         np.testing.assert_allclose(system.mapping(jnp.append(y, v)), expected, rtol=1e-12)
+    # h, and the v to begin with, are the unit vector that J B shrinks most.
     J = np.asarray(problem.jacobian(problem.y0).as_matrix())
-    v = system.y0[2:]  # the best fit to J B v = 0 and h'v = 1
-    fitted = lambda v: np.sum((J @ B @ v) ** 2) + (h @ v - 1) ** 2
-    assert all(fitted(v) <= fitted(v + d) for d in 1e-3 * RNG.normal(size=(20, 2)))
+    units = RNG.normal(size=(2, 50))
+    units /= np.linalg.norm(units, axis=0)
+    np.testing.assert_allclose(np.linalg.norm(h), 1)
+    assert np.linalg.norm(J @ B @ h) <= np.linalg.norm(J @ B @ units, axis=0).min()
+
+
+def test_where_nothing_is_singular_the_system_is_itself():
+    problem = circle_and_hyperbola()
+    system = deflated(problem, [2.0, 0.5])
+    np.testing.assert_array_equal(system.y0, [2.0, 0.5])
+    for ours, given in zip(system.args, problem.args, strict=True):
+        np.testing.assert_array_equal(ours, given)
+
+
+@pytest.mark.parametrize(
+    ("coefficients", "y", "rtol", "unknowns"),
+    [
+        (np.poly([1.0, 2.0]), [1.01], 0.05, 1),
+        (np.poly([1.0, 1.0]), [1.01], 0.05, 2),
+        (np.poly([1.0, 1.0, 1.0]), [1.01], 0.01, 4),
+    ],
+)
+def test_deflates_as_often_as_a_multiple_root_needs(coefficients, y, rtol, unknowns):
+    system = deflated(univariate(coefficients), y, rtol=rtol)
+    assert system.y0.shape == (unknowns,)
+    deflations = {1: 0, 2: 1, 4: 2}[unknowns]
+    # No further deflation is made where one is allowed, nor is one left out.
+    more = deflated(univariate(coefficients), y, rtol=rtol, order=deflations + 1)
+    assert more.y0.shape == (unknowns,)
+    assert deflations == 0 or (
+        deflated(univariate(coefficients), y, rtol=rtol, order=deflations - 1).y0.size < unknowns
+    )
+
+
+def test_deflates_until_it_is_regular():
+    system = deflated(griewank_osborne(), [2e-3, 1e-3], rtol=0.01)
+    assert system.y0.shape == (8,)
+    solution = rp.solve(system, rp.roots.LevenbergMarquardt(), rtol=0.0, atol=1e-13, throw=False)
+    np.testing.assert_allclose(solution.value[:2], 0, atol=1e-12)
+    assert bool(alpha_certificate(system, solution.value).certified)
 
 
 @pytest.mark.parametrize(
@@ -157,8 +196,11 @@ def test_singular_roots_are_found_to_the_last_digit(problem, order, seed):
             lambda: alpha_certificate(PolynomialSystem([[1]], [[1.0], [2.0]], [1.0]), [1.0]),
             "as many equations as unknowns, got 2 for 1",
         ),
-        (lambda: deflated(univariate([1.0, -1.0]), [2.0]), "must be near a singular root"),
-        (lambda: deflated(univariate([1.0, 0.0]), [2.0], order=0), "`order` must be a whole"),
+        (
+            lambda: deflated(PolynomialSystem([[1, 1], [2, 0]], np.eye(2), [0, 2.0]), [0, 2.0]),
+            "must be near an isolated root: after 4 deflations",
+        ),
+        (lambda: deflated(univariate([1.0, 0.0]), [2.0], order=-1), "`order` must be a whole"),
         (lambda: deflated(univariate([1.0, 0.0]), [2.0], rtol=2.0), "`rtol` must be a number"),
         (lambda: deflated(rp.problems.cubic_root(), [2.0]), "must be a PolynomialSystem"),
     ],
