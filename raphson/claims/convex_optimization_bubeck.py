@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from ..composite import Box, Composite, ProximalGradient
+from ..composite import Ball, Box, Composite, ProximalGradient
 from ..problem import AbstractObjective, AbstractProblem, Facts
 from ..problems import (
     ball_quadratic,
@@ -16,11 +18,21 @@ from ..problems import (
     huber_chain,
     lasso,
     logistic_synthetic,
+    matrix_game,
     nesterov_worst,
     nonsmooth_worst,
     quadratic,
 )
-from ..smooth import GradientDescent, HeavyBall, Minimize, Nesterov, SubgradientDescent
+from ..saddle import Extragradient, GradientDescentAscent
+from ..smooth import (
+    CenterOfGravity,
+    Ellipsoid,
+    GradientDescent,
+    HeavyBall,
+    Minimize,
+    Nesterov,
+    SubgradientDescent,
+)
 from . import Budget, Paper, Verdict, claim
 from ._history import history
 
@@ -33,7 +45,10 @@ PAPER = Paper(
         "raphson.smooth.GradientDescent",
         "raphson.smooth.Nesterov",
         "raphson.smooth.SubgradientDescent",
+        "raphson.smooth.CenterOfGravity",
+        "raphson.smooth.Ellipsoid",
         "raphson.composite.ProximalGradient",
+        "raphson.saddle.Extragradient",
         "raphson.problems.nesterov_worst",
         "raphson.problems.nonsmooth_worst",
     ),
@@ -41,9 +56,11 @@ PAPER = Paper(
         "In what the claims say, D is the distance from the start to the minimizer and t counts "
         "gradients, while in the monograph it counts points, the start being the first. The "
         "strongly convex lower bound is for infinitely many unknowns and is checked for n of them. "
-        "Subgradient steps are taken where no subgradient is longer than G even without the "
-        "monograph's projection. Not here so far: the center of gravity and the ellipsoid, "
-        "Frank-Wolfe, mirror descent and mirror prox, interior points."
+        "The steps for strongly convex functions with kinks are taken where no subgradient is "
+        "longer than G even without the monograph's projection. Mirror prox is checked in the "
+        "Euclidean metric, in which it is the extragradient method. Not here so far: Frank-Wolfe, "
+        "and mirror descent in other metrics, which are methods for composite problems; mirror "
+        "prox in other metrics, one for saddles; interior points, one for constrained problems."
     ),
 )
 
@@ -146,6 +163,61 @@ def projected_gradient_strongly_convex(budget: Budget) -> Verdict:
 
 @claim(
     PAPER,
+    "Of a convex f on an interval or a square, n = 1 or 2, the best of t centers of gravity is "
+    "within 2B (1 - 1/e)^(t/n) of the least value, 2B being how much f varies there.",
+)
+def center_of_gravity(budget: Budget) -> Verdict:
+    problems = [_kinked(n, seed) for n in (1, 2) for seed in range(budget.pick(3, 10))]
+
+    def excess(method: Callable[[int], Any]) -> float:
+        def ratio(problem: Minimize) -> Any:
+            n, (S, z) = problem.y0.size, problem.args
+            # Until f is at its rounding.
+            best, t = _best_gaps(problem, method(n), 45 * n)
+            varies = max(np.sum(np.abs(slope)) - slope @ z for slope in _slopes(S))
+            return best / (varies * (1 - 1 / np.e) ** (t / n))
+
+        return float(max(np.max(ratio(problem)) for problem in problems))
+
+    case = (
+        f"greatest (f - f*) / bound over 45 n centers and {len(problems)} sums of absolute values; "
+        "control: the ellipsoid method from the circle around the square"
+    )
+    ellipsoid = excess(lambda n: Ellipsoid(n**0.5))
+    return Verdict(excess(lambda _: CenterOfGravity(1.0)), 1.0, ellipsoid, case)
+
+
+@claim(
+    PAPER,
+    "The ellipsoid method from a ball of radius R, on a convex f that varies by 2B in a ball of "
+    "radius r inside, which holds the minimizer, keeps the best of t >= 2 n^2 log(R/r) centers at "
+    "f - f* <= 2 B R/r exp(-t / (2 n^2)).",
+)
+def ellipsoid(budget: Budget) -> Verdict:
+    sizes, radius = budget.pick((2, 4), (2, 3, 5, 8)), 2.0
+    problems = [_kinked(n, seed) for n in sizes for seed in range(budget.pick(3, 10))]
+
+    def excess(method: Ellipsoid) -> float:
+        def ratio(problem: Minimize) -> Any:
+            n, (S, z) = problem.y0.size, problem.args
+            # Until f is at its rounding.
+            best, t = _best_gaps(problem, method, 46 * n**2)
+            varies = max(np.linalg.norm(slope) - slope @ z for slope in _slopes(S))
+            bound = radius * varies * np.exp(-t / (2 * n**2))
+            return (best / bound)[t >= 2 * n**2 * np.log(radius)]
+
+        return float(max(np.max(ratio(problem)) for problem in problems))
+
+    case = (
+        f"greatest (f - f*) / bound over 46 n^2 centers and {len(problems)} sums of absolute "
+        f"values, n in {sizes}, R = 2, r = 1; control: half axes that are stretched by "
+        "n^2 / (n^2 - 1), as their squares should be"
+    )
+    return Verdict(excess(Ellipsoid(radius)), 1.0, excess(_Overstretched(radius)), case)
+
+
+@claim(
+    PAPER,
     "FISTA with step size 1/L on a convex f + h, f being L-smooth, keeps f + h within "
     "2 L D^2 / (t + 1)^2 of its least value.",
 )
@@ -172,26 +244,29 @@ def fista(budget: Budget) -> Verdict:
 
 @claim(
     PAPER,
-    "The subgradient method with steps D / (G sqrt t), no subgradient being longer than G, keeps "
-    "the average of its t iterates at f - f* <= D G / sqrt t.",
+    "The projected subgradient method with steps D / (G sqrt t), no subgradient in the set being "
+    "longer than G, keeps the average of its t iterates at f - f* <= D G / sqrt t.",
 )
-def subgradient_average(budget: Budget) -> Verdict:
-    counts = [4**k for k in range(1, budget.pick(6, 8))]
-    absolute = Minimize(_absolute, jnp.zeros(1), facts=Facts(optimum=0.0))
+def projected_subgradient_average(budget: Budget) -> Verdict:
+    counts = [4**k for k in range(1, budget.pick(5, 8))]
+    kink = Minimize(_absolute, jnp.zeros(1))
+    absolute = Composite(kink, Box(-2.0, 2.0), facts=Facts(optimum=0.0))
+    # With G = 1 in the ball, on whose border its minimizer is.
+    worsts = [nonsmooth_worst(count) for count in counts]
+    worsts = [Composite(worst, Ball(1.0), facts=worst.facts) for worst in worsts]
 
     def excess(power: float) -> float:
-        def ratio(problem: AbstractObjective, longest: float, count: int) -> float:
-            method = SubgradientDescent(1 / (longest * count**power), 0.0, average=True)
-            return history(problem, method, count)["gap"][-1] * count**0.5 / longest
+        def ratio(problem: Composite, count: int) -> float:
+            method = ProximalGradient(1 / count**power, average=True)
+            return history(problem, method, count)["gap"][-1] * count**0.5
 
-        ratios = [ratio(absolute, 1.0, count) for count in counts]
-        ratios += [ratio(worst, 2 * worst.args[0], worst.y0.size) for worst in worsts]
-        return float(max(ratios))
+        cases = [(absolute, count) for count in counts] + list(zip(worsts, counts))
+        return float(max(ratio(*case) for case in cases))
 
-    worsts = [nonsmooth_worst(count) for count in counts]
     case = (
-        f"greatest (f - f*) / bound for {len(counts)} t up to {counts[-1]}, on an absolute value, "
-        "which attains it, and on the worst function for that t; control: steps of D / (G t)"
+        f"greatest (f - f*) / bound for {len(counts)} t up to {counts[-1]}, on an absolute value "
+        "in an interval, which attains it, and in a ball on the worst function for that t; "
+        "control: steps of D / (G t)"
     )
     return Verdict(excess(0.5), 1 + 1e-9, excess(1.0), case)
 
@@ -220,6 +295,34 @@ def subgradient_strongly_convex(budget: Budget) -> Verdict:
     constant = SubgradientDescent(1 / mu, 0.0, average=True)
     weighted = SubgradientDescent(strong_convexity=mu, average=True)
     return Verdict(excess(weighted), 1.0, excess(constant), case)
+
+
+@claim(
+    PAPER,
+    "Mirror prox with steps 1/L for an L-Lipschitz monotone operator, in the Euclidean metric, "
+    "keeps the mean of its t leading points at a duality gap of at most L R^2 / t, where R^2 is "
+    "the most that |z|^2 / 2 exceeds its value at the start, its least.",
+)
+def mirror_prox(budget: Budget) -> Verdict:
+    steps = budget.pick(1000, 10_000)
+    games = [matrix_game(20, 30, seed=seed) for seed in range(budget.pick(2, 10))]
+
+    def excess(method: Callable[[Any], Any]) -> float:
+        def ratio(game: Any) -> Any:
+            L, (x, y) = game.facts.lipschitz, game.y0
+            square = (1 - 1 / x.size) / 2 + (1 - 1 / y.size) / 2
+            gap = history(game, method(1 / L), steps)["gap"]
+            return gap * np.arange(steps + 1) / (L * square)
+
+        return float(np.max([ratio(game) for game in games]))
+
+    case = (
+        f"greatest gap / bound over {steps} steps of {len(games)} matrix games; control: without "
+        "the step ahead, which is descent ascent"
+    )
+    measured = excess(lambda s: Extragradient(s, average=True))
+    control = excess(lambda s: GradientDescentAscent((s, s), average=True))
+    return Verdict(measured, 1.0, control, case)
 
 
 @claim(
@@ -312,6 +415,36 @@ def strongly_convex_lower_bound(_: Budget) -> Verdict:
     )
     lowest = float(np.min(np.array([*runs, best]) / bound))
     return Verdict(lowest, 1.0, float(newton / bound[0]), case, at_most=False)
+
+
+class _Overstretched(Ellipsoid):
+    def step(self, problem: Any, y: Any, state: Any) -> tuple[Any, Any]:
+        n = state.center.size
+        y, state = super().step(problem, y, state)
+        return y, eqx.tree_at(lambda s: s.axes, state, state.axes * n / (n**2 - 1) ** 0.5)
+
+
+def _kinked(n: int, seed: int) -> Minimize:
+    """The sum of |s'(y - z)| over n + 1 rows s of S, with its minimizer z in the unit ball."""
+    rng = np.random.default_rng(seed)
+    S, z = rng.standard_normal((n + 1, n)), rng.standard_normal(n)
+    z *= 0.9 * rng.uniform() ** (1 / n) / np.linalg.norm(z)
+    return Minimize(_sum_of_kinks, jnp.zeros(n), (S, z), facts=Facts(optimum=0.0))
+
+
+def _slopes(S: np.ndarray) -> np.ndarray:
+    """The slopes of the linear functions of which `_kinked` is the greatest."""
+    return np.array(list(itertools.product((-1.0, 1.0), repeat=len(S)))) @ S
+
+
+def _sum_of_kinks(y: Any, args: Any) -> Any:
+    S, z = args
+    return jnp.sum(jnp.abs(S @ (y - z)))
+
+
+def _best_gaps(problem: Minimize, method: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The best f - f* of 1, 2, ... centers, the start being the first, and their numbers."""
+    return history(problem, method, count - 1)["gap"], np.arange(1, count + 1)
 
 
 def _absolute(y: Any, _: None) -> Any:

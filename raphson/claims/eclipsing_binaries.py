@@ -9,7 +9,7 @@ import optimistix as optx
 
 from ..engine import solve
 from ..lifts import SciPyMinimize
-from ..problems import eclipsing_binary_nav
+from ..problems import eclipsing_binary, eclipsing_binary_nav
 from ..smooth import CombinedNewtonDescent, GradientDescent
 from . import Budget, Paper, Verdict, claim
 from ._light_curves import evaluations
@@ -29,7 +29,9 @@ PAPER = Paper(
         "The observations are synthetic, without spots. The line searches are ours, as the paper "
         "gives none. From a start where the Hessian is indefinite the combined method may take a "
         "thousand steps of steepest descent through the valley of correlated parameters: a quarter "
-        "of its runs are no faster than descent alone. One half-width w serves both eclipses."
+        "of its runs are no faster than descent alone. One half-width w serves both eclipses. The "
+        "phenomenological model has no flat bottom, which these total eclipses have: it errs by "
+        "0.005 mag whatever the noise, and 40 random starts led to no better fit."
     ),
 )
 
@@ -75,19 +77,26 @@ def combined_method_needs_fewer_evaluations(budget: Budget) -> Verdict:
 
 @claim(
     PAPER,
-    "The phenomenological model leaves little more than the noise: a scatter of at most 1.5 of it.",
+    "Not reproduced: that the phenomenological model leaves a scatter of at most 1.3 of the noise. "
+    "Where eclipses are total its best fit leaves 1.4 of a noise of 0.005 mag, and the physical "
+    "model 1.0.",
+    reproduces=False,
 )
-def phenomenological_model_fits_nearly_to_the_noise(budget: Budget) -> Verdict:
-    problem = eclipsing_binary_nav(noise=NOISE)
-    solution = solve(problem, throw=False)
-    phases, magnitudes, noise = problem.args
+def phenomenological_model_leaves_more_than_the_noise(budget: Budget) -> Verdict:
+    seeds = range(budget.pick(1, 20))
 
-    def scatter(residual: Any, unknowns: int) -> float:
-        return float(np.sqrt(np.sum(np.square(residual)) / (len(phases) - unknowns)))
+    def scatter(model: Any) -> float:
+        def left(seed: int) -> float:
+            problem = model(noise=NOISE, seed=seed)
+            solution = solve(problem, throw=False)
+            residual = np.asarray(problem.residual(solution.value))
+            return float(np.sum(residual**2) / (residual.size - problem.y0.size)) ** 0.5
 
-    angles = 2 * np.pi * np.outer(phases, [1, 2])
-    waves = np.column_stack([np.ones(len(phases)), np.cos(angles), np.sin(angles)])
-    left = magnitudes - waves @ np.linalg.lstsq(waves, magnitudes)[0]
-    case = "standard deviation over that of the noise, 0.005 mag; control: its waves alone"
-    measured = scatter(problem.residual(solution.value), 10)
-    return Verdict(measured, 1.5, scatter(left / noise, 5), case)
+        return float(np.median([left(seed) for seed in seeds]))
+
+    case = (
+        f"standard deviation over that of the noise, median of {len(seeds)} seeds; control: the "
+        "physical model"
+    )
+    measured, control = scatter(eclipsing_binary_nav), scatter(eclipsing_binary)
+    return Verdict(measured, 1.3, control, case, at_most=False)

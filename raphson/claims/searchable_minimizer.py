@@ -52,6 +52,32 @@ def the_bound_is_valid(budget: Budget) -> Verdict:
     return Verdict(above(38.0), 0.0, above(8.0), case)
 
 
+@claim(
+    PAPER,
+    "A model that is fitted to a distorted oracle has a loss within the distortion and eps.",
+)
+def a_fit_to_a_distorted_oracle_is_within_the_distortion(budget: Budget) -> Verdict:
+    eps, distortion = budget.pick(0.02, 0.005), 0.05
+    t = np.linspace(0, 2, 20)
+    seen = 1.3 * np.sin(2.1 * t) + distortion * (-1.0) ** np.arange(t.size)
+    problem = Minimize(_greatest_error, jnp.ones(2), (t, seen))
+
+    def loss(modulus: float) -> float:
+        return certified_minimum(problem, 0.0, np.array([2.0, 4.0]), modulus, eps).value
+
+    # The slope of the model is 1 in the amplitude, and in the rate at most 2 * 2.
+    case = (
+        "greatest error of a sine in [0, 2] x [0, 4], distortion 0.05, modulus 5; control: the "
+        "modulus 1, which forgets the slope in the rate"
+    )
+    return Verdict(loss(5.0), distortion + eps, loss(1.0), case)
+
+
+def _greatest_error(y: Float[Array, "2"], args: tuple[Array, Array]) -> Float[Array, ""]:
+    t, seen = args
+    return jnp.max(jnp.abs(y[0] * jnp.sin(y[1] * t) - seen))
+
+
 def _rastrigin(y: Float[Array, "... n"], _: None) -> Float[Array, "..."]:
     return jnp.sum(10 + y**2 - 10 * jnp.cos(2 * jnp.pi * y), axis=-1)
 

@@ -14,13 +14,13 @@ import jax
 import jax.numpy as jnp
 import optax.tree as otu
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from ..method import AbstractMethod
 from ..problem import AbstractProblem, Known
-from ..smooth._shared import eased
+from ..smooth._shared import eased, sampled_gradient
 from ..solution import Status
-from ..validate import in_range
+from ..validate import in_range, one_of
 from .problem import Composite
 
 
@@ -31,6 +31,8 @@ class ProximalGradientState(eqx.Module):
     previous: PyTree[Array]  # where the step before led
     smoothness: Float[Array, ""]
     weight: Float[Array, ""]
+    average: PyTree[Array] | None  # of the iterates before
+    count: Int[Array, ""]
     key: Array | None
 
 
@@ -49,9 +51,13 @@ class ProximalGradient(AbstractMethod[ProximalGradientState]):
             with the L of the roughest batch; by default found at each step by backtracking, at the
             price of function values, where f is exact.
         momentum: whether to extrapolate.
+        average: whether to answer the mean of the iterates so far, the last not among them: where
+            f has kinks, and its gradients are subgradients, the theory is about that. There f is
+            not known: such a run ends at `max_steps`.
 
     Raises:
-        ValueError: if `step_size` is not positive, or missing on a sampled problem.
+        ValueError: if `step_size` is not positive, or missing on a sampled problem, or an average
+            is asked for with momentum.
 
     Example:
         >>> import jax.numpy as jnp
@@ -64,13 +70,18 @@ class ProximalGradient(AbstractMethod[ProximalGradientState]):
 
     step_size: float | None = None
     momentum: bool = eqx.field(default=False, static=True)
+    average: bool = eqx.field(default=False, static=True)
 
     question: ClassVar[type[AbstractProblem]] = Composite
     samples: ClassVar[bool] = True
 
     def __check_init__(self):
+        for name in ("momentum", "average"):
+            one_of(self, name, (False, True))
         if self.step_size is not None:
             in_range(self, "step_size", 0)
+        if self.average and self.momentum:
+            raise ValueError("`average` of ProximalGradient must be False with momentum, got True.")
 
     def init(self, problem: Any, y: PyTree[Array], key: Array | None) -> ProximalGradientState:
         if problem.stochastic and self.step_size is None:
@@ -79,7 +90,8 @@ class ProximalGradient(AbstractMethod[ProximalGradientState]):
             )
         one = jnp.ones((), jnp.result_type(*jax.tree.leaves(y)))
         smoothness = one if self.step_size is None else one / self.step_size
-        return self._stepped(problem, y, y, smoothness, one, key)
+        average = (y if self.average else None), jnp.array(0, jnp.int32)
+        return self._stepped(problem, y, y, smoothness, one, *average, key)
 
     def step(
         self, problem: Any, y: PyTree[Array], state: ProximalGradientState
@@ -92,23 +104,30 @@ class ProximalGradient(AbstractMethod[ProximalGradientState]):
         elif self.step_size is None:
             mapping = otu.scale(smoothness, otu.sub(y, x))
             smoothness = eased(state.value, otu.norm(mapping, squared=True), smoothness)
-        return after, self._stepped(problem, after, x, smoothness, weight, state.key)
+        average, count = state.average, state.count + 1
+        if self.average:
+            average = jax.tree.map(lambda a, y: a + (y - a) / count, average, y)
+        return after, self._stepped(
+            problem, after, x, smoothness, weight, average, count, state.key
+        )
 
     def terminate(self, problem: Any, y: PyTree[Array], state: ProximalGradientState) -> Any:
-        # Another batch may lead away.
-        if problem.stochastic:
+        # Another batch may lead away, and an average comes to rest later.
+        if problem.stochastic or self.average:
             return Status.running
         here, after, before = (ravel_pytree(x)[0] for x in (y, state.stepped, state.previous))
         at_rest = jnp.all((after == here) & (before == here))
         return Status.where(at_rest, Status.stalled, Status.running)
 
     def known(self, problem: Any, y: PyTree[Array], state: ProximalGradientState) -> Known:
-        if problem.stochastic:
+        if problem.stochastic or self.average:
             return Known()
         # h may be infinite at y; what falls without bound is f.
         return Known(state.value, problem.gradient_mapping(y, state.gradient))
 
     def answer(self, problem: Any, y: PyTree[Array], state: ProximalGradientState) -> PyTree[Array]:
+        if self.average:
+            return state.average
         return state.stepped if self.momentum else y
 
     def _stepped(
@@ -118,21 +137,20 @@ class ProximalGradient(AbstractMethod[ProximalGradientState]):
         previous: PyTree[Array],
         smoothness: Float[Array, ""],
         weight: Float[Array, ""],
+        average: PyTree[Array] | None,
+        count: Int[Array, ""],
         key: Array | None,
     ) -> ProximalGradientState:
         """The state at y, from which the next step is known."""
-        if problem.stochastic:
-            now, key = jax.random.split(key)  # pyright: ignore[reportArgumentType]
-            value, gradient = problem.batch_value_and_gradient(y, problem.sample(now))
-        else:
-            key = None
-            value, gradient = problem.value_and_gradient(y)
+        value, gradient, key = sampled_gradient(problem, y, key)
         if self.step_size is None:
             # With momentum L never falls: the rate rests on step sizes that do not grow.
             x, smoothness = _backtracked(problem, y, value, gradient, smoothness)
         else:
             x = problem.prox(otu.add_scale(y, -self.step_size, gradient), self.step_size)
-        return ProximalGradientState(value, gradient, x, previous, smoothness, weight, key)
+        return ProximalGradientState(
+            value, gradient, x, previous, smoothness, weight, average, count, key
+        )
 
 
 def _backtracked(

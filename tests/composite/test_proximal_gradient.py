@@ -199,3 +199,25 @@ def test_on_batches_it_does_not_rest_where_one_does_not_move():
 def test_on_batches_the_step_must_be_given():
     with pytest.raises(ValueError, match="`step_size` of ProximalGradient must be given"):
         rp.solve(sampled(L1(WEIGHT)), key=jax.random.key(0))
+
+
+def test_the_average_is_that_of_projected_subgradients():
+    fn = lambda y, data: jnp.mean(jnp.abs(data[0] @ y - data[1]))
+    smooth = rp.Minimize(fn, jnp.zeros(8), (jnp.array(A), jnp.array(B)))
+    problem, method = rp.Composite(smooth, Ball(0.3)), ProximalGradient(0.2, average=True)
+    y, before = np.zeros(8), []
+    for _ in range(25):
+        before.append(y)
+        y = y - 0.2 * A.T @ np.sign(A @ y - B) / len(B)
+        y = y * min(1, 0.3 / np.linalg.norm(y))
+    assert np.linalg.norm(before[-1]) == pytest.approx(0.3)  # the ball is felt
+    ys, states = path(problem, method, 25)
+    np.testing.assert_allclose(ys[25], y, rtol=1e-10)
+    np.testing.assert_allclose(states.average[25], np.mean(before, axis=0), rtol=1e-10)
+    solution = rp.solve(problem, method, max_steps=25, throw=False)
+    np.testing.assert_allclose(solution.value, np.mean(before, axis=0), rtol=1e-10)
+
+
+def test_no_average_with_momentum():
+    with pytest.raises(ValueError, match="`average` of ProximalGradient"):
+        ProximalGradient(momentum=True, average=True)
