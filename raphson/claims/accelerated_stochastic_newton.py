@@ -26,7 +26,9 @@ PAPER = Paper(
     note=(
         "Without noise the method is that of Nesterov (2008), whose bound has 14 in place of 12: "
         "his first step is another. The constants of the terms for noise and error are our own "
-        "derivation. On logistic regression plain cubic steps are faster."
+        "derivation. On logistic regression plain cubic steps are faster. What is told of the "
+        "noise pays off late: there it is worth nothing yet at 400 steps, and of the noise's root "
+        "mean square a tenth is better still than the whole."
     ),
 )
 # The Lipschitz constant of the chain's Hessian is 2 |A|^3 at most, for differences A y.
@@ -50,6 +52,26 @@ def accelerated_bound_holds(budget: Budget) -> Verdict:
     )
     plain = LazyNewton(1, "cubic", 2 * L)
     return Verdict(excess(AcceleratedCubicNewton(L)), 1.0, excess(plain), case)
+
+
+@claim(
+    PAPER,
+    "On logistic regression too f - f* is below the bound at each of 200 steps.",
+)
+def accelerated_bound_holds_on_logistic_regression(budget: Budget) -> Verdict:
+    n, d = budget.pick((100, 10), (1000, 30))
+    problem, steps = logistic_synthetic(n, d, regularization=1e-3), 200
+    L = float(problem.facts.hessian_lipschitz)
+
+    def excess(told: float) -> float:
+        run = history(problem, AcceleratedCubicNewton(told), steps)
+        return float(np.max(run["gap"][1:] / _bound(problem, L, steps)))
+
+    case = (
+        f"greatest (f - f*) / bound over {steps} steps on {n} samples; control: a method that is "
+        "told of 30 L"
+    )
+    return Verdict(excess(L), 1.0, excess(30 * L), case)
 
 
 @claim(
@@ -92,6 +114,30 @@ def noise_is_averaged_out(budget: Budget) -> Verdict:
         "regression; control: a method that is not told of the noise"
     )
     return Verdict(slope(sigma), -0.4, slope(0.0), case)
+
+
+@claim(
+    PAPER,
+    "At equal T a method that is told of sigma comes to half at most of the f - f* of one that is "
+    "not, once T is 1600.",
+)
+def noise_that_is_told_of_hurts_less(budget: Budget) -> Verdict:
+    steps, seeds = budget.pick((1600, 8), (6400, 32))
+    sigma = 0.1
+    problem = _noisy_logistic(sigma)
+    L, R = float(problem.facts.hessian_lipschitz), _radius(problem)
+    keys = jax.random.split(jax.random.key(0), seeds)
+
+    def gap(told: float) -> float:
+        method = AcceleratedCubicNewton(L, gradient_noise=told, distance=R)
+        return float(np.mean(history(problem, method, steps, keys)["gap"][:, -1]))
+
+    case = (
+        f"f - f* of a method that is not told over that of one that is, means of {seeds} runs, T = "
+        f"{steps}, logistic regression; control: one that is told of 10 sigma"
+    )
+    unaware = gap(0.0)
+    return Verdict(unaware / gap(sigma), 2.0, unaware / gap(10 * sigma), case, at_most=False)
 
 
 @claim(

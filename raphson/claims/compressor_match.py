@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import numpy as np
 import optax
@@ -22,7 +24,9 @@ PAPER = Paper(
     note=(
         "The amplifier is a compressor with known settings and the signal half a second of noise "
         "in bursts, in place of recordings of an LA-2A. The Newton method is ours, with its cubic "
-        "regularization. Authors are given as far as they are known to us."
+        "regularization. That forward over reverse mode is the faster way to the Hessian is held "
+        "against counts of operations, in which XLA counts the body of a loop once: it is not by "
+        "much, as the last claim says. Authors are given as far as they are known to us."
     ),
 )
 
@@ -69,3 +73,26 @@ def hessians_agree(budget: Budget) -> Verdict:
 
     case = "greatest difference over the greatest entry; control: Gauss and Newton's J'J"
     return Verdict(difference(forward), 1e-8, difference(jacobian.T @ jacobian), case)
+
+
+@claim(
+    PAPER,
+    "Forward over reverse mode is hardly the faster way to the Hessian: it takes 95 % at least of "
+    "the operations of reverse over reverse mode; reverse over forward mode takes more than three "
+    "times as many.",
+    reproduces=False,
+)
+def forward_over_reverse_saves_little(budget: Budget) -> Verdict:
+    problem = compressor_match(budget.pick(2000, 8000), 0.2)
+
+    def operations(outer: Any, inner: Any) -> float:
+        program = jax.jit(outer(inner(problem.objective))).lower(problem.y0).compile()
+        return float(program.cost_analysis()["flops"])  # pyright: ignore[reportOptionalSubscript]
+
+    ours = operations(jax.jacfwd, jax.grad)
+    case = (
+        "floating-point operations of the compiled program over those by reverse over reverse "
+        "mode; control: over those by reverse over forward mode"
+    )
+    of_reverse, of_forward = operations(jax.jacrev, jax.grad), operations(jax.jacrev, jax.jacfwd)
+    return Verdict(ours / of_reverse, 0.95, ours / of_forward, case, at_most=False)

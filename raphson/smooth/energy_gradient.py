@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from ..method import AbstractMethod
 from ..problem import AbstractObjective, AbstractProblem, Known
 from ..solution import Status
-from ..validate import as_function, in_range
+from ..validate import as_function, in_range, one_of
 
 
 class EnergyGradientState(eqx.Module):
@@ -47,9 +47,10 @@ class EnergyGradient(AbstractMethod[EnergyGradientState]):
         c: what is added to f to make it positive; positive. A c far greater than f makes the
             method plain gradient descent.
         preconditioner: A, as a function of y and v that returns A(y) v, with A positive definite:
-            the inverse of a metric in natural gradients, or of the Hessian of a convex phi. Of
-            these the entropy's is `lambda y, v: y * v`, for y > 0, where eta must be small enough
-            for no step to leave the domain. By default the identity.
+            the inverse of a metric in natural gradients, or of the Hessian of a convex phi, as
+            `hessian_riemannian` makes it. Of these the entropy's is `lambda y, v: y * v`, for
+            y > 0, where eta must be small enough for no step to leave the domain. By default the
+            identity.
         restart: r becomes l(y) again where it is less than this share of it, in [0, 1); 0, the
             paper's choice, is never.
         elementwise: whether each unknown has an energy of its own, which its part of <v, A v> takes
@@ -75,6 +76,7 @@ class EnergyGradient(AbstractMethod[EnergyGradientState]):
     question: ClassVar[type[AbstractProblem]] = AbstractObjective
 
     def __check_init__(self):
+        one_of(self, "elementwise", (False, True))
         in_range(self, "eta", 0)
         in_range(self, "c", 0)
         in_range(self, "restart", 0, 1, closed="left")
@@ -124,3 +126,43 @@ class EnergyGradient(AbstractMethod[EnergyGradientState]):
             return jnp.where(low | (energy < self.restart * root), root, energy)
 
         return jax.tree.map(renewed, energy), offset
+
+
+def hessian_riemannian(
+    phi: Callable[[PyTree[Array]], Float[Array, ""]],
+) -> Callable[[PyTree[Array], PyTree[Array]], PyTree[Array]]:
+    """The preconditioner of the Hessian-Riemannian metric of phi: v -> H^-1 v, H that of phi at y.
+
+    Where phi is a barrier of a domain, which H grows towards the boundary of, short steps stay in
+    it. H is formed and factored at each step; where it is known, write H^-1 v down instead: for the
+    entropy, the sum of y log y - y, it is y v.
+
+    Args:
+        phi: strictly convex and twice differentiable where y goes; where H is not positive
+            definite, H^-1 v is NaN.
+
+    Returns:
+        A function of y and v, for `EnergyGradient`.
+
+    Raises:
+        ValueError: if `phi` is no function.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import raphson as rp
+        >>> metric = rp.smooth.hessian_riemannian(lambda y: -jnp.sum(jnp.log(y)))
+        >>> metric(jnp.array([1.0, 2.0]), jnp.ones(2)).tolist()
+        [1.0, 4.0]
+        >>> problem = rp.Minimize(lambda y, _: jnp.sum((y - 1.0) ** 2), jnp.full(2, 0.2))
+        >>> method = rp.smooth.EnergyGradient(preconditioner=metric)
+        >>> rp.solve(problem, method).value.round(3).tolist()
+        [1.0, 1.0]
+    """
+    as_function(phi, "phi")
+
+    def preconditioner(y: PyTree[Array], v: PyTree[Array]) -> PyTree[Array]:
+        flat, unravel = ravel_pytree(y)
+        H = jax.hessian(lambda flat: phi(unravel(flat)))(flat)
+        return unravel(jax.scipy.linalg.solve(H, ravel_pytree(v)[0], assume_a="pos"))
+
+    return preconditioner

@@ -5,6 +5,7 @@ Pascanu, Dauphin, Ganguli, Bengio (2014), On the Saddle Point Problem for Non-Co
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -27,6 +28,7 @@ class SaddleFreeNewtonState(eqx.Module):
     value: Float[Array, ""]
     gradient: PyTree[Array]
     damping: Float[Array, ""]
+    move: Float[Array, " n"]
     at_rest: Bool[Array, ""]
 
 
@@ -42,8 +44,8 @@ class SaddleFreeNewton(AbstractMethod[SaddleFreeNewtonState]):
     Args:
         damping: d, positive, of every step; by default found at each step by seven values of f, at
             first from the largest curvature to 1e-6 of it.
-        rank: k, to know H only on the Krylov space of g, H g, ..., H^(k-1) g, by k products; by
-            default H is formed and decomposed.
+        rank: k, to know H only on the Krylov space of g, H g, ..., H^(k-1) g and the last move of
+            y, by k + 1 products; by default H is formed and decomposed.
 
     Raises:
         ValueError: if a hyperparameter is outside its range.
@@ -71,7 +73,8 @@ class SaddleFreeNewton(AbstractMethod[SaddleFreeNewtonState]):
     def init(self, problem: Any, y: PyTree[Array], key: Array | None) -> SaddleFreeNewtonState:
         value, gradient = problem.value_and_gradient(y)
         damping = jnp.asarray(1e-3 if self.damping is None else self.damping, value.dtype)
-        return SaddleFreeNewtonState(value, gradient, damping, jnp.array(False))
+        move = jnp.zeros_like(ravel_pytree(y)[0])
+        return SaddleFreeNewtonState(value, gradient, damping, move, jnp.array(False))
 
     def step(
         self, problem: Any, y: PyTree[Array], state: SaddleFreeNewtonState
@@ -81,7 +84,8 @@ class SaddleFreeNewton(AbstractMethod[SaddleFreeNewtonState]):
         if self.rank is None:
             eigenvalues, basis = spectrum(problem.hessian(y).as_matrix())
         else:
-            eigenvalues, basis = _krylov(problem, y, g, min(self.rank, g.size))
+            product = lambda v: ravel_pytree(problem.hvp(y, unravel(v)))[0]
+            eigenvalues, basis = krylov_spectrum(product, g, state.move, self.rank)
         sizes, g_there = jnp.abs(eigenvalues), basis.T @ g
 
         # What is sought is the share d / |H|, which has no units.
@@ -111,12 +115,12 @@ class SaddleFreeNewton(AbstractMethod[SaddleFreeNewtonState]):
             damping = jnp.where(accepted, jnp.maximum(damping, eps), 1e3 * dampings[-1])
 
         at_rest = jnp.all(there == flat)
-        y, value, gradient = jax.tree.map(
+        y, value, gradient, move = jax.tree.map(
             lambda new, old: jnp.where(accepted, new, old),
-            (unravel(there), value, gradient),
-            (y, state.value, state.gradient),
+            (unravel(there), value, gradient, there - flat),
+            (y, state.value, state.gradient, state.move),
         )
-        return y, SaddleFreeNewtonState(value, gradient, damping, at_rest)
+        return y, SaddleFreeNewtonState(value, gradient, damping, move, at_rest)
 
     def terminate(self, problem: Any, y: PyTree[Array], state: SaddleFreeNewtonState) -> Any:
         return Status.where(state.at_rest, Status.stalled, Status.running)
@@ -125,30 +129,39 @@ class SaddleFreeNewton(AbstractMethod[SaddleFreeNewtonState]):
         return Known(state.value, state.gradient)
 
 
-def _krylov(
-    problem: Any, y: PyTree[Array], g: Float[Array, " n"], k: int
+def krylov_spectrum(
+    product: Callable[[Array], Array], g: Float[Array, " n"], move: Float[Array, " n"], rank: int
 ) -> tuple[Float[Array, " k"], Float[Array, "n k"]]:
-    """Eigenvalues and eigenvectors of H on the Krylov space of g, by Lanczos' method.
+    """Eigenvalues and eigenvectors of H on the Krylov space of g and the last move together.
 
-    Each vector is made orthogonal to all before it, twice. Where the space ends early the rest are
-    zero, with eigenvalue zero.
+    The Krylov space is spanned by Lanczos' method, where each vector is made orthogonal to all
+    before it, twice. Where it ends early, or has the move within it, the rest are zero, with
+    eigenvalue zero.
+
+    Args:
+        product: v -> H v.
+        g: the gradient.
+        move: the last move of y, 0 if there is none.
+        rank: how many of g, H g, H^2 g, ... span the Krylov space.
     """
-    unravel = ravel_pytree(y)[1]
-
-    def unit(v: Array, reference: Array | float) -> Array:
-        length = jnp.linalg.norm(v)
-        ended = length <= 10 * g.size * jnp.finfo(g.dtype).eps * reference
-        return jnp.where(ended, 0, v / jnp.where(ended, 1, length))
+    k = min(rank, g.size)
 
     def extend(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         Q, HQ = carry
-        Hq = ravel_pytree(problem.hvp(y, unravel(Q[:, i])))[0]
-        v = Hq - Q @ (Q.T @ Hq)
+        Hq = product(Q[:, i])
+        HQ, v = HQ.at[:, i].set(Hq), jnp.where(i < k - 1, Hq, move)
+        rounding = 10 * g.size * jnp.finfo(g.dtype).eps * jnp.linalg.norm(v)
         v = v - Q @ (Q.T @ v)
-        Q = Q.at[:, i + 1].set(unit(v, jnp.linalg.norm(Hq)), mode="drop")
-        return Q, HQ.at[:, i].set(Hq)
+        v = v - Q @ (Q.T @ v)
+        return Q.at[:, i + 1].set(_unit(v, rounding), mode="drop"), HQ
 
-    empty = jnp.zeros((g.size, k), g.dtype)
-    Q, HQ = jax.lax.fori_loop(0, k, extend, (empty.at[:, 0].set(unit(g, 0.0)), empty))
+    empty = jnp.zeros((g.size, k + 1), g.dtype)
+    Q, HQ = jax.lax.fori_loop(0, k + 1, extend, (empty.at[:, 0].set(_unit(g, 0.0)), empty))
     eigenvalues, basis = spectrum(Q.T @ HQ)
     return eigenvalues, Q @ basis
+
+
+def _unit(v: Float[Array, " n"], rounding: Array | float) -> Float[Array, " n"]:
+    length = jnp.linalg.norm(v)
+    ended = length <= rounding
+    return jnp.where(ended, 0, v / jnp.where(ended, 1, length))

@@ -12,6 +12,7 @@ from .adaptive_batch import (
     norm_test as norm_test,
 )
 from .adaptive_braking import adaptive_braking as adaptive_braking
+from .aegd import aegd as aegd
 from .auon import auon as auon
 from .batch_scaling import (
     batch_curvature as batch_curvature,
@@ -57,14 +58,19 @@ from .magnitude_pruning import (
 )
 from .mfac import inverse_fisher as inverse_fisher, mfac as mfac
 from .model_building import model_building as model_building
+from .normalize_by_gradient_power import (
+    normalize_by_gradient_power as normalize_by_gradient_power,
+)
 from .oasis import oasis as oasis
 from .obs_pruning import obs_scores as obs_scores, obs_update as obs_update
 from .optimistic_amsgrad import optimistic_amsgrad as optimistic_amsgrad
+from .polyak_momentum import polyak_momentum as polyak_momentum
 from .psgd import psgd as psgd
 from .refined_schedule import refined_schedule as refined_schedule
 from .reinmax import reinmax as reinmax, straight_through as straight_through
 from .remove_radial import remove_radial as remove_radial
 from .reste import reste_power as reste_power, reste_sign as reste_sign
+from .saddle_free import saddle_free as saddle_free
 from .sania import sania as sania
 from .self_distillation import (
     distillation_weight as distillation_weight,

@@ -1,12 +1,13 @@
 """EnergyGradient against a transcription in NumPy and the paper's identity of energies."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import raphson as rp
 from raphson.problems import quadratic, rosenbrock
-from raphson.smooth import EnergyGradient, GradientDescent
+from raphson.smooth import EnergyGradient, GradientDescent, hessian_riemannian
 from tests.smooth.paths import chain, path
 
 START = np.array([-1.2, 1.0, 0.3, 0.8])
@@ -112,6 +113,40 @@ def test_entropy_keeps_to_the_orthant():
     assert np.all(ys > 0) and states.value[-1] < 1e-7
     # Gradient descent leaves it on its way.
     assert np.any(path(problem, GradientDescent(0.6), 10)[0] < 0)
+
+
+def test_hessian_riemannian_is_the_inverse_of_the_hessian():
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(4, 4))
+    H, v = A @ A.T + np.eye(4), rng.normal(size=4)
+    linear = jax.jit(hessian_riemannian(lambda y: y @ jnp.asarray(H) @ y / 2))
+    np.testing.assert_allclose(linear(jnp.ones(4), jnp.array(v)), np.linalg.solve(H, v), rtol=1e-10)
+    # On a tree, where phi binds its leaves together.
+    bound = jax.jit(
+        hessian_riemannian(lambda y: jnp.sum(y["a"] ** 2) + jnp.exp(y["a"][0] + y["b"]))
+    )
+    y, v = {"a": jnp.array([0.2, 3.0]), "b": jnp.array(-0.5)}, np.array([1.0, 2.0, 3.0])
+    expected = np.linalg.solve(
+        np.exp(-0.3) * np.outer([1, 0, 1], [1, 0, 1]) + np.diag([2, 2, 0]), v
+    )
+    found = bound(y, {"a": jnp.array(v[:2]), "b": jnp.array(v[2])})
+    np.testing.assert_allclose(np.append(found["a"], found["b"]), expected, rtol=1e-10)
+
+
+def test_hessian_riemannian_of_the_entropy_takes_the_steps_of_y_v():
+    problem = rp.Minimize(lambda y, _: jnp.sum((y - jnp.array([2.0, 1e-3])) ** 2), jnp.ones(2))
+    entropy = hessian_riemannian(lambda y: jnp.sum(y * jnp.log(y) - y))
+    ys, known = (
+        path(problem, EnergyGradient(jnp.array(0.3), preconditioner=A), 200)[0]
+        for A in (entropy, lambda y, v: y * v)
+    )
+    np.testing.assert_allclose(ys, known, rtol=1e-10)
+    with pytest.raises(ValueError, match="`phi` must be a function"):
+        hessian_riemannian(3)  # pyright: ignore
+
+
+def test_a_phi_that_is_not_convex_is_not_passed_over():
+    assert np.all(np.isnan(hessian_riemannian(lambda y: -jnp.sum(y**2))(jnp.ones(2), jnp.ones(2))))
 
 
 def test_a_metric_that_is_not_positive_ends_the_run():

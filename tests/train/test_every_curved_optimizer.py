@@ -21,7 +21,10 @@ from tests.train.walk import data
 # Each with how many buffers of the parameters' size its paper needs, and what it cannot go without.
 OPTIMIZERS = {
     "adahessian": (train.adahessian, 2, ("params", "value_fn")),
+    "aegd": (train.aegd, 1, ("value",)),
     "oasis": (train.oasis, 2, ("params", "value_fn")),
+    "polyak_momentum": (train.polyak_momentum, 1, ("value",)),
+    "saddle_free": (train.saddle_free, 1, ("params", "value_fn")),
     "sania": (train.sania, 1, ("value",)),
     "sania_hutchinson": (
         partial(train.sania, preconditioner="hutchinson"),
@@ -114,13 +117,16 @@ def test_solves_as_a_method(name):
 def test_what_is_not_given_is_named(name):
     make, _, needed = OPTIMIZERS[name]
     x, optimizer = jnp.ones(2), make()
+    owner = getattr(make, "func", make).__name__
     for missing in needed:
-        says = f"`{missing}` must be given to the update of {name.split('_')[0]}, got None."
+        says = f"`{missing}` must be given to the update of {owner}, got None."
         with pytest.raises(ValueError, match=f"^{re.escape(says)}$"):
             called(optimizer, x, optimizer.init(x), **{missing: None})
 
 
-@pytest.mark.parametrize("name", ["adahessian", "sania", "tngd"])
+@pytest.mark.parametrize(
+    "name", ["adahessian", "aegd", "polyak_momentum", "saddle_free", "sania", "tngd"]
+)
 def test_learning_rates_are_checked_and_scheduled(name):
     make = getattr(train, name)
     with pytest.raises(ValueError, match=f"^`learning_rate` of {name} must be a number in .0, inf"):
