@@ -92,6 +92,10 @@ def hard_nonconvex_chain(n: int = 30, *, seed: int | None = None) -> Minimize:
     it has seen, derivatives of whatever order reveal at most one coordinate more at each point; but
     |g(y)| > 1 as long as |y_n| < 1. There is no minimizer: the least value is that at infinity.
 
+    `raphson.Scaled(problem, 1 / s, L * s**2 / 152)` is L s^2/152 f(y / s), whose gradient is
+    L-Lipschitz: with s = 152 e / L and n = L D / (1824 e^2) links, its least value is at most D
+    below that at 0, and such a method does not find |g| <= e with n gradients.
+
     Carmon, Duchi, Hinder, Sidford (2017), Lower Bounds for Finding Stationary Points I; Zhang, Li
     (2022), Quantum Lower Bounds for Finding Stationary Points of Nonconvex Functions.
 

@@ -55,6 +55,25 @@ def eased(
     return jnp.where(resolved, smoothness / 2, smoothness)
 
 
+def sampled_gradient(
+    problem: Any, y: PyTree[Array], key: Array | None
+) -> tuple[Float[Array, ""], PyTree[Array], Array | None]:
+    """f and its gradient at y, on a batch where the problem is sampled, and the key to go on."""
+    if not problem.stochastic:
+        return *problem.value_and_gradient(y), None
+    now, key = jax.random.split(key)  # pyright: ignore[reportArgumentType]
+    return *problem.batch_value_and_gradient(y, problem.sample(now)), key
+
+
+def gradient_change(
+    problem: Any, before: PyTree[Array], after: PyTree[Array], batch: PyTree[Array]
+) -> tuple[Float[Array, ""], PyTree[Array]]:
+    """By how much the gradient of a batch has changed, and the value of the batch afterwards."""
+    _, gradient_before = problem.batch_value_and_gradient(before, batch)
+    value, gradient_after = problem.batch_value_and_gradient(after, batch)
+    return value, otu.sub(gradient_after, gradient_before)
+
+
 def cubic_step(
     eigenvalues: Float[Array, " n"], gradient: Float[Array, " n"], smoothness: Float[Array, ""]
 ) -> Float[Array, " n"]:

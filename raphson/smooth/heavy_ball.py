@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from ..method import AbstractMethod
 from ..problem import AbstractObjective, AbstractProblem, Known
 from ..validate import in_range
+from ._shared import sampled_gradient
 
 
 class HeavyBallState(eqx.Module):
@@ -23,6 +24,7 @@ class HeavyBallState(eqx.Module):
     gradient: PyTree[Array]
     velocity: PyTree[Array]
     step: Int[Array, ""]
+    key: Array | None
 
 
 class HeavyBall(AbstractMethod[HeavyBallState]):
@@ -31,7 +33,8 @@ class HeavyBall(AbstractMethod[HeavyBallState]):
     For an L-smooth, mu-strongly convex quadratic Polyak takes s = 4 / (sqrt L + sqrt mu)^2 and
     m = ((sqrt L - sqrt mu) / (sqrt L + sqrt mu))^2. With momentum None it is iterate averaging:
     m_t = t / (t + 2) and step 2 s / (t + 3), whose last iterate has the rate of averaged gradient
-    descent with step size s on every L-smooth convex f, if s <= 1 / (4 L).
+    descent with step size s on every L-smooth convex f, if s <= 1 / (4 L). On a sampled problem the
+    gradients are those of batches, and L is that of the roughest one.
 
     Args:
         step_size: s, positive.
@@ -52,6 +55,7 @@ class HeavyBall(AbstractMethod[HeavyBallState]):
     momentum: float | None = 0.9
 
     question: ClassVar[type[AbstractProblem]] = AbstractObjective
+    samples: ClassVar[bool] = True
 
     def __check_init__(self):
         in_range(self, "step_size", 0)
@@ -59,8 +63,8 @@ class HeavyBall(AbstractMethod[HeavyBallState]):
             in_range(self, "momentum", 0, 1, closed="left")
 
     def init(self, problem: Any, y: PyTree[Array], key: Array | None) -> HeavyBallState:
-        value, gradient = problem.value_and_gradient(y)
-        return HeavyBallState(value, gradient, otu.zeros_like(y), jnp.array(0, jnp.int32))
+        value, gradient, key = sampled_gradient(problem, y, key)
+        return HeavyBallState(value, gradient, otu.zeros_like(y), jnp.array(0, jnp.int32), key)
 
     def step(
         self, problem: Any, y: PyTree[Array], state: HeavyBallState
@@ -71,8 +75,8 @@ class HeavyBall(AbstractMethod[HeavyBallState]):
             momentum, step_size = t / (t + 2), 2 * step_size / (t + 3)
         velocity = otu.add_scale(state.gradient, momentum, state.velocity)
         y = otu.add_scale(y, -step_size, velocity)
-        value, gradient = problem.value_and_gradient(y)
-        return y, HeavyBallState(value, gradient, velocity, state.step + 1)
+        value, gradient, key = sampled_gradient(problem, y, state.key)
+        return y, HeavyBallState(value, gradient, velocity, state.step + 1, key)
 
     def known(self, problem: Any, y: PyTree[Array], state: HeavyBallState) -> Known:
-        return Known(state.value, state.gradient)
+        return Known() if problem.stochastic else Known(state.value, state.gradient)

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from ..method import AbstractMethod
 from ..problem import AbstractObjective, AbstractProblem, Known
 from ..validate import in_range, whole_number
+from ._shared import gradient_change
 
 
 class NormalizedSpiderState(eqx.Module):
@@ -36,11 +37,13 @@ class NormalizedSpider(AbstractMethod[NormalizedSpiderState]):
     since then, which a limit r on the length of each step keeps short, also where the curvature of
     f grows with its gradient. On a problem that is not sampled v is the gradient.
 
+    The paper's method is `NormalizedSpider(math.inf, radius)`: all its steps are as long as r, and
+    none settles. With the default radius, which is infinite, nothing is normalized, and this is
+    SARAH, y+ = y - s v, for an f of bounded curvature.
+
     Args:
-        step_size: s, positive; infinite in the paper, where all steps are as long as r and none
-            settles.
-        radius: r, positive, in the units of y, for which no default fits: without a limit the
-            method is that for an f of bounded curvature, known as SARAH.
+        step_size: s, positive; it may be infinite if `radius` is not.
+        radius: r, positive, in the units of y, for which no finite default fits.
         refresh_every: how many steps share a full gradient; for n samples the theory takes about
             sqrt n, and as many samples in a batch.
 
@@ -90,9 +93,8 @@ class NormalizedSpider(AbstractMethod[NormalizedSpiderState]):
         batch = problem.sample(now)
 
         def followed() -> tuple[Array, PyTree[Array]]:
-            _, before = problem.batch_value_and_gradient(y, batch)
-            value, gradient = problem.batch_value_and_gradient(after, batch)
-            return value, otu.add(v, otu.sub(gradient, before))
+            value, change = gradient_change(problem, y, after, batch)
+            return value, otu.add(v, change)
 
         age = (state.age + 1) % self.refresh_every
         value, v = jax.lax.cond(age == 0, lambda: problem.value_and_gradient(after), followed)

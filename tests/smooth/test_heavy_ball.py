@@ -1,6 +1,7 @@
 """The heavy ball against other forms of its recursion in NumPy, closed forms, and its rates."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -124,3 +125,27 @@ def test_oracle_calls(momentum):
     counts = rp.solve(problem, method, rtol=0, atol=0, max_steps=4, throw=False).stats.counts
     counts = {name: int(count) for name, count in counts.items() if count > 0}
     assert counts == {"value": 1 + 4, "gradient": 1 + 4}
+
+
+@pytest.mark.parametrize("momentum", [0.8, None])
+def test_on_batches_it_takes_their_gradients(momentum):
+    data = np.random.default_rng(0).normal(size=(8, 2))
+    loss = lambda y, a, _: jnp.vdot(a, y) ** 2 / 2 - y[0]
+    problem = rp.FiniteSum(loss, jnp.zeros(2), data, batch_size=3)
+    key = jax.random.key(0)
+    options = {"max_steps": 6, "key": key, "throw": False}
+    last = rp.solve(problem, HeavyBall(0.2, momentum), **options).value
+    y = z = before = np.zeros(2)
+    for t in range(6):
+        now, key = jax.random.split(key)
+        a = np.asarray(problem.sample(now))
+        gradient = a.T @ (a @ y) / 3 - np.array([1.0, 0.0])
+        if momentum is None:
+            z = z - 0.2 * gradient
+            weight = (t + 1) / 2
+            y = weight / (weight + 1) * y + z / (weight + 1)
+        else:
+            y, before = y - 0.2 * gradient + momentum * (y - before), y
+    np.testing.assert_allclose(last, y, rtol=1e-12)
+    counts = rp.solve(rp.Counted(problem), HeavyBall(0.2, momentum), **options).stats.counts
+    assert int(counts["value"]) == int(counts["gradient"]) == 7
