@@ -9,9 +9,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import lineax as lx
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, PyTree
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, ArrayLike, PyTree
 
 
 def as_function(fn: Any, name: str = "fn") -> Callable[..., Any]:
@@ -32,6 +34,18 @@ def as_metrics(metrics: Any) -> dict[str, Callable[..., Any]]:
     if not (isinstance(metrics, dict) and all(callable(metric) for metric in metrics.values())):
         raise ValueError(f"`metrics` must be a dict of functions by name, got {metrics!r}.")
     return metrics
+
+
+def as_operator(
+    value: lx.AbstractLinearOperator | ArrayLike, name: str
+) -> lx.AbstractLinearOperator:
+    """`value` as a Lineax operator; a matrix of real floating-point numbers becomes one."""
+    if isinstance(value, lx.AbstractLinearOperator):
+        return value
+    if np.ndim(value) != 2:
+        came = f"an array of shape {np.shape(value)}" if hasattr(value, "shape") else _shown(value)
+        raise ValueError(f"`{name}` must be a Lineax operator or a matrix, got {came}.")
+    return lx.MatrixLinearOperator(as_start(jnp.asarray(value), name))
 
 
 def as_start(y0: Any, name: str = "y0") -> PyTree[Array]:
@@ -160,6 +174,18 @@ def require_structure(value: Any, structure: Any, name: str, what: str) -> None:
     came, expected = _described(value), _described(structure)
     if came != expected:
         raise ValueError(f"`{name}` must be shaped as {what}, {expected}, got {came}.")
+
+
+def require_operator_on(owner: Any, name: str, y: PyTree[Array]) -> None:
+    """Refuse a method's operator that does not map the entries of y, as one vector, to such."""
+    operator, vector = getattr(owner, name), jax.eval_shape(lambda: ravel_pytree(y)[0])
+    came = _described(operator.in_structure()), _described(operator.out_structure())
+    expected = _described(vector)
+    if came != (expected, expected):
+        raise Refusal(
+            f"`{name}` of {type(owner).__name__} must map {expected}, the entries of the start, to "
+            f"the same, got a map of {came[0]} to {came[1]}."
+        )
 
 
 def require_square(out: Any, y: PyTree[Array]) -> None:

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Int, PyTree
 from ..method import AbstractMethod
 from ..problem import AbstractProblem, Known
 from ..solution import Status
-from ..validate import Refusal, in_range
+from ..validate import Refusal, in_range, one_of
 from ._shared import at_rest
 from .problem import AbstractBilevel
 
@@ -74,6 +74,7 @@ class AveragedMultipliers(AbstractMethod[AveragedMultipliersState]):
     samples: ClassVar[bool] = True
 
     def __check_init__(self):
+        one_of(self, "line_search", (False, True))
         for name in ("upper_step_size", "step_size", "weight_power"):
             in_range(self, name, 0)
         in_range(self, "weight", 0, 1)

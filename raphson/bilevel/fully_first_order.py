@@ -86,6 +86,7 @@ class FullyFirstOrder(AbstractMethod[FullyFirstOrderState]):
     samples: ClassVar[bool] = True
 
     def __check_init__(self):
+        one_of(self, "momentum", (False, True))
         for name in ("step_size", "lower_step_size", "ratio", "offset"):
             in_range(self, name, 0)
         whole_number(self.inner_steps, "inner_steps", 1)

@@ -21,7 +21,7 @@ from ..method import AbstractMethod
 from ..problem import AbstractProblem, Known
 from ..smooth import GradientDescent
 from ..solution import Status
-from ..validate import in_range, whole_number
+from ..validate import in_range, one_of, whole_number
 from ._shared import (
     as_transformation,
     descended,
@@ -95,6 +95,7 @@ class ImplicitGradient(AbstractMethod[ImplicitGradientState]):
     samples: ClassVar[bool] = True
 
     def __check_init__(self):
+        one_of(self, "warm_start", (False, True))
         require_steps(self, "upper")
         whole_number(self.inner_steps, "inner_steps", 1)
         if not isinstance(self.solver, lx.AbstractLinearSolver):

@@ -89,18 +89,38 @@ def triple_momentum_is_as_fast_as_its_rate(budget: Budget) -> Verdict:
 @claim(
     PAPER,
     "The heavy ball with Polyak's choice for L = 25 and mu = 1 cycles for ever on a convex f of "
-    "one variable with these constants, on which Nesterov's method and triple momentum converge.",
+    "one variable with these constants.",
 )
 def heavy_ball_cycles(budget: Budget) -> Verdict:
-    problem, steps = _bent(), budget.pick(300, 30_000)
+    steps = budget.pick(300, 30_000)
 
     def nearest(method: Any) -> float:
-        return float(np.min(history(problem, method, steps)["distance"][100:]))
+        return float(np.min(history(_bent(), method, steps)["distance"][100:]))
 
-    polyak = nearest(HeavyBall(4 / (5 + 1) ** 2, ((5 - 1) / (5 + 1)) ** 2))
-    others = max(nearest(method) for method in (Nesterov(1 / 25, 1.0), TripleMomentum(25.0, 1.0)))
-    case = f"least |y - y*| in steps 100 to {steps} from y = 3.3; control: the greater of both"
-    return Verdict(polyak, 0.6, others, case, at_most=False)
+    case = (
+        f"least |y - y*| in steps 100 to {steps} from y = 3.3; control: Polyak's choice for L = 30"
+    )
+    return Verdict(nearest(_polyak(25)), 0.6, nearest(_polyak(30)), case, at_most=False)
+
+
+@claim(
+    PAPER,
+    "On that f Nesterov's method and triple momentum are within 1e-16 of the minimizer after 200 "
+    "steps.",
+)
+def others_converge_where_the_heavy_ball_cycles(_: Budget) -> Verdict:
+    def distance(method: Any) -> float:
+        return float(history(_bent(), method, 200)["distance"][-1])
+
+    worse = max(map(distance, (Nesterov(1 / 25, 1.0), TripleMomentum(25.0, 1.0))))
+    case = "the greater |y - y*| of both; control: the heavy ball with Polyak's choice"
+    return Verdict(worse, 1e-16, distance(_polyak(25)), case)
+
+
+def _polyak(L: float) -> HeavyBall:
+    """The heavy ball that is best on quadratics with eigenvalues from 1 to L."""
+    root = L**0.5
+    return HeavyBall(4 / (root + 1) ** 2, ((root - 1) / (root + 1)) ** 2)
 
 
 def _potentials(problem: Any, L: Any, mu: Any, told: Any, steps: int) -> Float[Array, " t"]:

@@ -14,8 +14,8 @@ from jaxtyping import Array
 import raphson as rp
 
 from ..probes import gradient_normalized_smoothness
-from ..problems import logistic, logistic_synthetic
-from ..smooth import GradientDescent, GradientRegularizedNewton
+from ..problems import logistic, logistic_synthetic, softmax
+from ..smooth import FiniteSum, GradientDescent, GradientRegularizedNewton
 from . import Budget, Paper, Verdict, claim
 from ._history import history
 
@@ -28,25 +28,111 @@ PAPER = Paper(
         "raphson.smooth.GradientRegularizedNewton",
         "raphson.probes.gradient_normalized_smoothness",
     ),
-    note="In the norm of y only, and without Fisher matrices. A step that is taken back counts as "
-    "a step. gamma is estimated from above.",
+    note=(
+        "A step that is taken back counts as a solve. From 10 in every entry 30 solves do for "
+        "breast_cancer with ridge 1e-3 (19) and for synthetic data of its size with ridge 1e-6 "
+        "(18), not for breast_cancer with ridge 1e-6 (39, of which 15 are taken back): a plane can "
+        "nearly tell its classes apart, and the minimizer is 85 away. On the fourth power of a "
+        "norm the rank-one term, though it is part of the Hessian, is no help: without it the "
+        "steps are longer and fewer. The probe is in the norm of y only, and estimates gamma from "
+        "above."
+    ),
 )
+
+
+class _GammaStays(GradientRegularizedNewton):
+    """The method with gamma as it began."""
+
+    def step(self, problem: Any, y: Any, state: Any) -> Any:
+        y, after = super().step(problem, y, state)
+        return y, eqx.tree_at(lambda s: s.radius, after, state.radius)
+
+
+class _GammaLeaps(GradientRegularizedNewton):
+    """The method with gamma 16 times as great after a step that is kept, not twice."""
+
+    def step(self, problem: Any, y: Any, state: Any) -> Any:
+        y, after = super().step(problem, y, state)
+        grown = jnp.where(after.radius > state.radius, 16 * state.radius, after.radius)
+        return y, eqx.tree_at(lambda s: s.radius, after, grown)
+
+
+class _FixedShift(GradientRegularizedNewton):
+    """Newton steps with one and the same shift, all kept."""
+
+    shift: float = 1.0
+
+    def step(self, problem: Any, y: Any, state: Any) -> Any:
+        radius = jnp.linalg.norm(state.gradient) / self.shift
+        state = eqx.tree_at(lambda s: (s.radius, s.value), state, (radius, jnp.inf))
+        return super().step(problem, y, state)
+
+
+def _far(problem: FiniteSum) -> FiniteSum:
+    return eqx.tree_at(lambda p: p.y0, problem, jnp.full_like(problem.y0, 10.0))
+
+
+def _until_solved(problem: FiniteSum, method: Any, steps: int) -> np.ndarray:
+    """|g| at each step until it is 1e-8 at most, or at all that there are."""
+    residual = history(problem, method, steps)["residual"]
+    solved = np.flatnonzero(residual <= 1e-8)
+    return residual[: solved[0] + 1] if solved.size else residual
 
 
 @claim(
     PAPER,
-    "With the exact Hessian and nothing tuned, logistic regression is solved to |g| <= 1e-8 from "
-    "far away in at most 30 steps.",
+    "With the exact Hessian and nothing tuned, logistic and softmax regression with ridge 1e-6 are "
+    "solved to |g| <= 1e-8 from far away in at most 45 solves.",
 )
-def solves_logistic_regression_from_afar(budget: Budget) -> Verdict:
-    problem = logistic("breast_cancer")
-    problem = eqx.tree_at(lambda p: p.y0, problem, jnp.full_like(problem.y0, 10.0))
+def solves_regression_from_afar(_: Budget) -> Verdict:
+    def solves(method: Any) -> list[int]:
+        return [len(_until_solved(problem, method, 200)) - 1 for problem in _regressions()]
 
-    def steps(method: Any) -> float:
-        return float(rp.solve(problem, method, rtol=0.0, atol=1e-8).stats.steps)
+    ours, control = solves(GradientRegularizedNewton()), solves(_GammaStays())
+    case = (
+        f"solves on breast_cancer from 10 in every entry, {ours[0]} and {ours[1]}; control: gamma "
+        "stays as it began"
+    )
+    return Verdict(max(ours), 45, min(control), case)
 
-    case = "steps on breast_cancer from 10 in every entry; control: gradient descent"
-    return Verdict(steps(GradientRegularizedNewton()), 30, steps(GradientDescent()), case)
+
+@claim(
+    PAPER,
+    "For each step that is kept, no more than 2 are taken back on average.",
+)
+def few_steps_are_taken_back(_: Budget) -> Verdict:
+    def shares(method: Any) -> list[float]:
+        back = [np.diff(_until_solved(problem, method, 200)) == 0 for problem in _regressions()]
+        return [float(np.sum(taken) / np.sum(~taken)) for taken in back]
+
+    case = "on the same two problems; control: gamma grows 16-fold by a step that is kept"
+    return Verdict(max(shares(GradientRegularizedNewton())), 2, min(shares(_GammaLeaps())), case)
+
+
+def _regressions() -> list[FiniteSum]:
+    ridge = 1e-6
+    of = logistic(regularization=ridge), softmax("breast_cancer", regularization=ridge)
+    return [_far(problem) for problem in of]
+
+
+@claim(
+    PAPER,
+    "From far away gradient descent needs more than 10 times as many iterations on logistic "
+    "regression; Newton's method with the best of fixed shifts needs more, but not 10 times.",
+)
+def gradient_descent_is_ten_times_as_long(_: Budget) -> Verdict:
+    problem = _far(logistic("breast_cancer"))
+
+    def iterations(method: Any, steps: int) -> int:
+        return len(_until_solved(problem, method, steps)) - 1
+
+    ours, descent = iterations(GradientRegularizedNewton(), 100), iterations(GradientDescent(), 900)
+    shifted = min(iterations(_FixedShift(shift=10.0**-k), 900) for k in range(5))
+    case = (
+        f"iterations of gradient descent over ours, {ours}, on breast_cancer with ridge 1e-3 from "
+        "10 in every entry; control: the best of the fixed shifts 1, 0.1, ..., 1e-4"
+    )
+    return Verdict(descent / ours, 10, shifted / ours, case, at_most=False)
 
 
 @claim(
@@ -127,6 +213,78 @@ def gauss_newton_is_linear_on_a_power_of_the_norm(budget: Budget) -> Verdict:
 
 
 def _squared_length(y: Array, data: tuple[Array, Array]) -> Array:
-    A, b = data
-    u = A @ y + 0.3 * jnp.sin(A @ y) - b
+    u = _bent(y, data)
     return jnp.linalg.norm(u) * u / jnp.sqrt(2)
+
+
+@claim(
+    PAPER,
+    "With the Fisher matrix f - f* falls at a linear rate all along on logistic regression, also "
+    "where some features are 10 times as long.",
+)
+def fisher_matrix_gives_a_linear_rate(budget: Budget) -> Verdict:
+    n, d = budget.pick((569, 30), (2000, 100))
+    plain = logistic_synthetic(n, d, regularization=1e-6)
+    problem = plain.rescaled(jnp.where(jnp.arange(d) < 3, 10.0, 1.0), 1.0)
+
+    def slowest_factor(hessian: Any) -> float:
+        method = GradientRegularizedNewton(hessian)
+        gap = history(problem, method, 60)["value"] - plain.facts.optimum
+        ahead = gap[:-10] > 1e-12  # below, f - f* is rounding
+        return float(np.max((gap[10:] / gap[:-10])[ahead]))
+
+    case = (
+        f"greatest factor of f - f* in 10 of 60 steps, n = {n}, d = {d}, three long features; "
+        "control: H = 0"
+    )
+    return Verdict(slowest_factor(_fisher), 0.3, slowest_factor("zero"), case)
+
+
+def _fisher(problem: Any, y: Array) -> Array:
+    """The mean of g_i g_i^T over the gradients of the samples."""
+
+    def gradient(sample: Any) -> Array:
+        batch = jax.tree.map(lambda leaf: leaf[None], sample)
+        return problem.batch_value_and_gradient(y, batch)[1]
+
+    gradients = jax.vmap(gradient)(problem.data)
+    return gradients.T @ gradients / problem.num_samples
+
+
+@claim(
+    PAPER,
+    "The fourth power of the norm of a residual u is minimized, though not convex, with "
+    "|u|^2 J^T J + g g^T / (2 f) for its Hessian, which is semidefinite.",
+)
+def corrected_by_rank_one_it_minimizes_a_power_of_the_norm(budget: Budget) -> Verdict:
+    n = budget.pick(10, 50)
+    rng = np.random.default_rng(0)
+    data = jnp.array(rng.normal(size=(3 * n // 2, n))), jnp.array(rng.normal(size=3 * n // 2))
+    problem = rp.Minimize(_power_of_the_norm, jnp.full(n, 10.0), data)
+
+    def shrunk(hessian: Any) -> float:
+        residual = history(problem, GradientRegularizedNewton(hessian), 100)["residual"]
+        return float(residual[-1] / residual[0])
+
+    case = f"|g| after 100 steps over the first, n = {n}; control: the rank-one matrix alone"
+    return Verdict(shrunk(_corrected), 1e-12, shrunk(_rank_one), case)
+
+
+def _bent(y: Array, data: tuple[Array, Array]) -> Array:
+    A, b = data
+    return A @ y + 0.3 * jnp.sin(A @ y) - b
+
+
+def _power_of_the_norm(y: Array, data: tuple[Array, Array]) -> Array:
+    u = _bent(y, data)
+    return jnp.vdot(u, u) ** 2 / 4
+
+
+def _rank_one(problem: Any, y: Array) -> Array:
+    value, g = problem.value_and_gradient(y)
+    return jnp.outer(g, g) / (2 * value)
+
+
+def _corrected(problem: Any, y: Array) -> Array:
+    u, J = _bent(y, problem.args), jax.jacfwd(_bent)(y, problem.args)
+    return jnp.vdot(u, u) * J.T @ J + _rank_one(problem, y)

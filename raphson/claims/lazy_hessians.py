@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 import raphson as rp
 
 from ..problem import AbstractObjective
 from ..problems import logistic_synthetic
-from ..smooth import LazyNewton
+from ..smooth import GradientDescent, LazyNewton, Minimize
 from . import Budget, Paper, Verdict, claim
 from ._history import history
 
@@ -20,7 +23,12 @@ PAPER = Paper(
     authors="Doikov, Chayti, Jaggi",
     year=2022,
     implements=("raphson.smooth.LazyNewton",),
-    note="The adaptive M is judged at every step here, in the paper once for each Hessian.",
+    note=(
+        "The adaptive M is judged at every step here, in the paper once for each Hessian. With the "
+        "steps that are taken back m = 10 is not 4 but 5 to 7 times as many as m = 1: 44 for 8 at "
+        "d = 30, 62 for 9 at d = 100. The rate is checked on a function whose least value is at "
+        "infinity and flat, where regularization alone makes the steps short."
+    ),
 )
 
 
@@ -49,19 +57,19 @@ def lazy_newton_needs_fewer_hessians(budget: Budget) -> Verdict:
 
 @claim(
     PAPER,
-    "The price of a Hessian for every 5 steps is at most 5 times the steps, on logistic regression "
-    "to |g| <= 1e-9.",
+    "The price of a Hessian for every 10 steps is at most 4 times the steps, counted as they are "
+    "kept, on logistic regression to |g| <= 1e-9.",
 )
 def lazy_newton_takes_few_more_steps(budget: Budget) -> Verdict:
     problem = _ridge(budget)
 
-    def steps(method: LazyNewton) -> float:
-        return float(rp.solve(problem, method, rtol=0.0, atol=1e-9, throw=False).stats.steps)
+    def kept(refresh_every: int) -> float:
+        residual = history(problem, LazyNewton(refresh_every, "quadratic"), 150)["residual"]
+        return float(np.sum((np.diff(residual) != 0) & (residual[:-1] > 1e-9)))
 
-    often = steps(LazyNewton(1, "quadratic"))
-    lazy, never = (steps(LazyNewton(m, "quadratic")) for m in (5, 10_000))
-    case = f"steps over those of m = 1 ({often:.0f}); control: the first Hessian for ever"
-    return Verdict(lazy / often, 5.0, never / often, case)
+    often = kept(1)
+    case = f"steps kept over those of m = 1 ({often:.0f}); control: m = 25"
+    return Verdict(kept(10) / often, 4.0, kept(25) / often, case)
 
 
 @claim(
@@ -85,6 +93,35 @@ def lazy_newton_is_monotone(budget: Budget) -> Verdict:
     case = f"greatest relative rise of f in {steps} steps, m = {m}; control: M = 1e-12"
     rounding = 1e-14
     return Verdict(greatest_rise(float(smoothness)), rounding, greatest_rise(1e-12), case)
+
+
+@claim(
+    PAPER,
+    "With M = 6 m L, cubic regularization and a fixed m the least |g| in k steps falls as k^(-2/3) "
+    "or faster, so that |g| <= e takes O(e^(-3/2)) steps.",
+)
+def lazy_newton_has_the_rate_of_cubic_steps(budget: Budget) -> Verdict:
+    m, steps, power = 5, budget.pick(1000, 10_000), 0.1
+    problem = Minimize(_ever_flatter, jnp.array([1.0, 1.5, 2.0]), power)
+    # From 1 on, where the function has its greatest derivatives.
+    smoothness = power * (1 + power)
+    hessian_lipschitz = smoothness * (2 + power)
+
+    def rate(method: Any) -> float:
+        least = np.minimum.accumulate(history(problem, method, steps)["residual"])
+        k = np.arange(steps // 10, steps + 1)
+        return float(np.polyfit(np.log(k), np.log(least[k]), 1)[0])
+
+    case = (
+        f"fitted power of k, steps {steps // 10} to {steps} on a sum of y_i^-{power}, m = {m}; "
+        "control: gradient descent with s = 1/L"
+    )
+    lazy = LazyNewton(m, "cubic", 6 * m * hessian_lipschitz)
+    return Verdict(rate(lazy), -2 / 3, rate(GradientDescent(1 / smoothness)), case)
+
+
+def _ever_flatter(y: Array, power: float) -> Array:
+    return jnp.sum(y**-power)
 
 
 @claim(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
-import lineax as lx
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -100,19 +99,21 @@ def accelerated_rate_is_that_of_the_root(budget: Budget) -> Verdict:
 @claim(
     PAPER,
     "The Krylov method of degree tau needs no more steps than the gradient method with P_tau, for "
-    "every tau.",
+    "every tau from 0 on.",
 )
 def krylov_is_as_good_as_any_polynomial(budget: Budget) -> Verdict:
-    problem, B = _stretched(budget)
-    taus = range(3, budget.pick(6, 8))
+    problem, B = _stretched(budget, 30.0)
+    taus = range(budget.pick(5, 8))
     fixed = [_steps(problem, PreconditionedGradient(symmetric_polynomial(B, tau))) for tau in taus]
 
     def worst(less: int) -> float:
-        operator = lx.MatrixLinearOperator(B)
-        methods = (KrylovGradient(operator, max(0, tau - less)) for tau in taus)
+        methods = (KrylovGradient(B, max(0, tau - less)) for tau in taus)
         return max(_steps(problem, m) / steps for m, steps in zip(methods, fixed, strict=True))
 
-    case = f"greatest ratio of steps, tau = 3 to {taus[-1]}; control: Krylov of 2 degrees less"
+    case = (
+        f"greatest ratio of steps, at most 4000, tau = 0 to {taus[-1]}, 3 directions 30 times as "
+        "long; control: Krylov of 2 degrees less"
+    )
     return Verdict(worst(0), 1.0, worst(2), case)
 
 
@@ -121,11 +122,11 @@ def _steps(problem: Minimize, method: Any) -> float:
     return float(solution.stats.steps)
 
 
-def _stretched(budget: Budget) -> tuple[Minimize, Float[Array, "d d"]]:
+def _stretched(budget: Budget, times: float = 100.0) -> tuple[Minimize, Float[Array, "d d"]]:
     """Logistic regression with three features in units that are too small, and B >= H."""
     n, d = budget.pick((100, 10), (400, 40))
     rng = np.random.default_rng(0)
-    unit = np.where(np.arange(d) < 3, 100.0, 1.0)
+    unit = np.where(np.arange(d) < 3, times, 1.0)
     A, model, mu = unit * rng.normal(size=(n, d)), rng.normal(size=d) / unit, 1e-2
     b = np.where(rng.random(n) < 1 / (1 + np.exp(-A @ model)), 1.0, -1.0)
     B = jnp.asarray(A.T @ A / (4 * n) + mu * np.eye(d))

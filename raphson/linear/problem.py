@@ -6,14 +6,13 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import jax
-import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 import optax.tree as otu
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ..problem import AbstractProblem, Facts, oracle
-from ..validate import as_start, require_structure
+from ..validate import as_operator, as_start, require_structure
 
 
 class LinearSystem(AbstractProblem):
@@ -55,11 +54,7 @@ class LinearSystem(AbstractProblem):
         **oracles: Callable[..., Any],
     ):
         if not isinstance(operator, lx.AbstractLinearOperator):
-            if np.ndim(operator) != 2:
-                array = hasattr(operator, "shape")
-                came = f"an array of shape {np.shape(operator)}" if array else repr(operator)
-                raise ValueError(f"`operator` must be a Lineax operator or a matrix, got {came}.")
-            operator = lx.MatrixLinearOperator(as_start(jnp.asarray(operator), "operator"))
+            operator = as_operator(operator, "operator")
             # Beside a matrix, a list of numbers is a vector and not a PyTree.
             leaves = jax.tree.leaves(vector)
             if leaves and all(isinstance(leaf, int | float) for leaf in leaves):

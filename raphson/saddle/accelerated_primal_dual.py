@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from ..method import AbstractMethod, iterate
 from ..problem import AbstractProblem, Known
-from ..validate import in_range, whole_number
+from ..validate import in_range, one_of, whole_number
 from ._shared import ProximalStep
 from .composite import CompositeSaddle
 
@@ -105,6 +105,7 @@ class AcceleratedPrimalDual(AbstractMethod[AcceleratedPrimalDualState]):
     question: ClassVar[type[AbstractProblem]] = CompositeSaddle
 
     def __check_init__(self):
+        one_of(self, "accelerated", (False, True))
         for name in ("lipschitz", "coupling", "strong_concavity", "ratio"):
             if getattr(self, name) is not None:
                 in_range(self, name, 0)

@@ -18,7 +18,7 @@ from jaxtyping import Array, Int, PyTree
 
 from ..method import AbstractMethod
 from ..problem import AbstractProblem, Known
-from ..validate import in_range
+from ..validate import in_range, one_of
 from ._shared import asked, moved, require_positive, scheduled
 from .problem import Saddle
 
@@ -72,6 +72,7 @@ class CompetitiveGradient(AbstractMethod[CompetitiveGradientState]):
     samples: ClassVar[bool] = True
 
     def __check_init__(self):
+        one_of(self, "optimistic", (False, True))
         require_positive(self, "step_size", pair=True, schedule=True)
         in_range(self, "alpha", 0, closed="left")
 

@@ -129,6 +129,8 @@ class Extragradient(AbstractMethod[ExtragradientState]):
         return cls(SAFE.get(variant, 1.0) / lipschitz, variant, average)
 
     def __check_init__(self):
+        for name in ("average", "shared_sample"):
+            one_of(self, name, (False, True))
         one_of(self, "variant", tuple(SAFE))
         if self.step_size is None and self.variant != "extragradient":
             raise ValueError(

@@ -18,6 +18,7 @@ from jaxtyping import Array, Int, PyTree
 
 from ..method import AbstractMethod
 from ..problem import AbstractProblem, Known
+from ..validate import one_of
 from ._shared import clipped, moved, require_players, require_positive, scheduled
 from .problem import AbstractVariational
 
@@ -66,6 +67,7 @@ class GradientDescentAscent(AbstractMethod[GradientDescentAscentState]):
     samples: ClassVar[bool] = True
 
     def __check_init__(self):
+        one_of(self, "average", (False, True))
         require_positive(self, "step_size", pair=True, schedule=True)
         if self.clip is not None:
             require_positive(self, "clip", schedule=True)

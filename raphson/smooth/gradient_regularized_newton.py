@@ -6,11 +6,14 @@ Hessians.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import lineax as lx
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import solve
 from jaxtyping import Array, Bool, Float, PyTree
@@ -18,7 +21,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from ..method import AbstractMethod
 from ..problem import AbstractObjective, AbstractProblem, AbstractResidual, Known
 from ..solution import Status
-from ..validate import Refusal, in_range, one_of
+from ..validate import Refusal, as_operator, in_range, require_operator_on
 
 
 class GradientRegularizedNewtonState(eqx.Module):
@@ -30,25 +33,30 @@ class GradientRegularizedNewtonState(eqx.Module):
 
 
 class GradientRegularizedNewton(AbstractMethod[GradientRegularizedNewtonState]):
-    """Newton steps regularized by |g|, y+ = y - (H + s I)^-1 g with s = |g| / gamma.
+    """Newton steps regularized by |g|, y+ = y - (H + s B)^-1 g with s = |g| / gamma.
 
     H stands for the Hessian, by `hessian`,
 
     - `"exact"`: it is the Hessian;
     - `"gauss_newton"`: J^T J, with J the Jacobian of the residuals of a `LeastSquares` problem;
-    - `"zero"`: none, which makes gradient descent of steps of length gamma.
+    - `"zero"`: none, which makes gradient descent of steps of length gamma;
+    - a function of the problem and y: what it returns, such as a Fisher matrix.
 
     gamma, a length, bounds the step where H >= 0. Where f is convex and H errs along it by at most
     |g| |h| / gamma, f falls by at least |g+|^2 / (2 s). A step that falls by less than |g+|^2 /
-    (8 s) is taken back and gamma halved; one that does not doubles it.
+    (8 s) is taken back and gamma halved; one that does not doubles it. Lengths are measured by B,
+    |h|^2 = <B h, h>, and gradients by its inverse, |g|^2 = <g, B^-1 g>.
 
     Args:
-        hessian: `"exact"`, `"gauss_newton"` or `"zero"`.
-        radius: gamma of the first step, positive.
+        hessian: `"exact"`, `"gauss_newton"`, `"zero"`, or `(problem, y) -> H` with H a symmetric
+            Lineax operator on y, or a matrix of shape (n, n) on its n entries as one vector.
+        radius: gamma of the first step, positive, in the units of y (as B measures them).
+        metric: B, a positive definite Lineax operator on the entries of y as one vector, or a
+            matrix; by default I.
 
     Raises:
-        ValueError: if a hyperparameter is outside its range, or `hessian="gauss_newton"` meets a
-            problem that is not `LeastSquares`.
+        ValueError: if a hyperparameter is outside its range, H or B does not fit the start, or
+            `hessian="gauss_newton"` meets a problem that is not `LeastSquares`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -59,18 +67,27 @@ class GradientRegularizedNewton(AbstractMethod[GradientRegularizedNewtonState]):
         [1.0, 1.0]
     """
 
-    hessian: str = "exact"
+    hessian: str | Callable[[Any, Any], Any] = "exact"
     radius: float = 1.0
+    metric: lx.AbstractLinearOperator | None = eqx.field(
+        default=None, converter=lambda B: None if B is None else as_operator(B, "metric")
+    )
 
     question: ClassVar[type[AbstractProblem]] = AbstractObjective
 
     def __check_init__(self):
-        one_of(self, "hessian", ("exact", "gauss_newton", "zero"))
+        if not callable(self.hessian) and self.hessian not in ("exact", "gauss_newton", "zero"):
+            raise ValueError(
+                "`hessian` of GradientRegularizedNewton must be 'exact', 'gauss_newton', 'zero' or "
+                f"a function of the problem and y, got {self.hessian!r}."
+            )
         in_range(self, "radius", 0)
 
     def init(
         self, problem: Any, y: PyTree[Array], key: Array | None
     ) -> GradientRegularizedNewtonState:
+        if self.metric is not None:
+            require_operator_on(self, "metric", y)
         value, gradient = problem.value_and_gradient(y)
         radius = jnp.asarray(self.radius, value.dtype)
         return GradientRegularizedNewtonState(
@@ -82,17 +99,18 @@ class GradientRegularizedNewton(AbstractMethod[GradientRegularizedNewtonState]):
     ) -> tuple[PyTree[Array], GradientRegularizedNewtonState]:
         flat, unravel = ravel_pytree(y)
         g = ravel_pytree(state.gradient)[0]
-        slope = jnp.linalg.norm(g)
+        downhill, slope = self._dual(g)
         shift = slope / state.radius
         if state.hessian is None:
-            h = -g / shift
+            h = -downhill / shift
         else:
+            B = jnp.eye(g.size, dtype=g.dtype) if self.metric is None else self.metric.as_matrix()
             # Where the matrix is not positive definite h is NaN, and rejected.
-            h = -solve(state.hessian + shift * jnp.eye(g.size, dtype=g.dtype), g, assume_a="pos")
+            h = -solve(state.hessian + shift * B, g, assume_a="pos")
         trial = flat + h
         value, gradient = problem.value_and_gradient(unravel(trial))
 
-        fallen, slope_there = state.value - value, jnp.linalg.norm(ravel_pytree(gradient)[0])
+        fallen, slope_there = state.value - value, self._dual(ravel_pytree(gradient)[0])[1]
         enough = fallen >= slope_there**2 / (8 * shift)
         # Near a solution the decrease drowns in the rounding of f, and only the gradient tells.
         drowned = jnp.abs(fallen) <= 10 * jnp.finfo(value.dtype).eps * jnp.abs(state.value)
@@ -120,7 +138,17 @@ class GradientRegularizedNewton(AbstractMethod[GradientRegularizedNewtonState]):
         """H at y; None stands for zero."""
         if self.hessian == "zero":
             return None
-        if self.hessian == "exact":
+        if callable(self.hessian):
+            flat = ravel_pytree(y)[0]
+            H = self.hessian(problem, y)
+            H = H.as_matrix() if isinstance(H, lx.AbstractLinearOperator) else H
+            if np.shape(H) != 2 * flat.shape:
+                raise Refusal(
+                    "`hessian` of GradientRegularizedNewton must return a Lineax operator or a "
+                    f"matrix of shape {2 * flat.shape}, got one of shape {np.shape(H)}."
+                )
+            H = jnp.asarray(H, flat.dtype)
+        elif self.hessian == "exact":
             H = problem.hessian(y).as_matrix()
         elif isinstance(problem, AbstractResidual):
             J = problem.jacobian(y).as_matrix()
@@ -132,3 +160,10 @@ class GradientRegularizedNewton(AbstractMethod[GradientRegularizedNewtonState]):
             )
         # Without a Hessian a step still follows the gradient.
         return jnp.where(jnp.all(jnp.isfinite(H)), H, 0)
+
+    def _dual(self, g: Float[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, ""]]:
+        """B^-1 g and |g|."""
+        if self.metric is None:
+            return g, jnp.linalg.norm(g)
+        dual = solve(self.metric.as_matrix(), g, assume_a="pos")
+        return dual, jnp.sqrt(jnp.vdot(g, dual))

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from ..method import AbstractMethod, finite
 from ..problem import AbstractObjective, AbstractProblem, Known
 from ..solution import Status
-from ..validate import whole_number
+from ..validate import as_operator, require_operator_on, whole_number
 from ._shared import descent, eased
 
 
@@ -38,25 +38,27 @@ class KrylovGradient(AbstractMethod[KrylovGradientState]):
     backtracking, at the price of function values.
 
     Args:
-        B: a symmetric positive semidefinite Lineax operator on the entries of y as one vector, such
-            as A^T A / n for a loss of A y; by default the Hessian at y, by products with it.
+        B: a symmetric positive semidefinite Lineax operator on the entries of y as one vector, or a
+            matrix, such as A^T A / n for a loss of A y; by default the Hessian at y, by products
+            with it.
         tau: the degree, at least 0, with which the method is gradient descent.
 
     Raises:
-        ValueError: if `tau` is not a whole number of at least 0.
+        ValueError: if `tau` is not a whole number of at least 0, or `B` does not fit the start.
 
     Example:
         >>> import jax.numpy as jnp
-        >>> import lineax as lx
         >>> import raphson as rp
         >>> H = jnp.array([100.0, 2.0, 1.0])
         >>> problem = rp.Minimize(lambda y, H: jnp.vdot(H, (y - 1) ** 2) / 2, jnp.zeros(3), H)
-        >>> method = rp.smooth.KrylovGradient(lx.DiagonalLinearOperator(H), tau=2)
+        >>> method = rp.smooth.KrylovGradient(jnp.diag(H), tau=2)
         >>> int(rp.solve(problem, method, rtol=1e-3).stats.steps)
         2
     """
 
-    B: lx.AbstractLinearOperator | None = None
+    B: lx.AbstractLinearOperator | None = eqx.field(
+        default=None, converter=lambda B: None if B is None else as_operator(B, "B")
+    )
     tau: int = eqx.field(default=3, static=True)
 
     question: ClassVar[type[AbstractProblem]] = AbstractObjective
@@ -65,6 +67,8 @@ class KrylovGradient(AbstractMethod[KrylovGradientState]):
         whole_number(self.tau, "tau")
 
     def init(self, problem: Any, y: PyTree[Array], key: Array | None) -> KrylovGradientState:
+        if self.B is not None:
+            require_operator_on(self, "B", y)
         value, gradient = problem.value_and_gradient(y)
         # The first step, the longest, is half of what its model asks for.
         return KrylovGradientState(value, gradient, jnp.full_like(value, 4.0), jnp.array(False))

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from ..method import AbstractMethod
 from ..problem import AbstractObjective, AbstractProblem, Known
 from ..solution import Status
-from ..validate import in_range
+from ..validate import as_operator, in_range, one_of, require_operator_on
 from ._shared import descent, eased
 
 
@@ -37,9 +37,9 @@ class PreconditionedGradient(AbstractMethod[PreconditionedGradientState]):
     P^-1, the metric, is not needed. The answer is y, where the gradient is taken.
 
     Args:
-        preconditioner: P, a positive definite Lineax operator on the entries of y as one vector,
-            such as `raphson.linear.symmetric_polynomial` of a B with mu B <= H <= L B for all
-            Hessians H; by default I.
+        preconditioner: P, a positive definite Lineax operator on the entries of y as one vector, or
+            a matrix, such as `raphson.linear.symmetric_polynomial` of a B with mu B <= H <= L B
+            for all Hessians H; by default I.
         accelerated: whether there is momentum.
         step_size: s, positive; 1 / (L b) where b is the greatest eigenvalue of P B; by default
             found at each step by backtracking, at the price of function values.
@@ -47,7 +47,8 @@ class PreconditionedGradient(AbstractMethod[PreconditionedGradientState]):
             eigenvalue of P B. The momentum is then constant and the accelerated rate linear.
 
     Raises:
-        ValueError: if `step_size` or `strong_convexity` is not positive.
+        ValueError: if `step_size` or `strong_convexity` is not positive, `accelerated` is neither
+            True nor False, or `preconditioner` does not fit the start.
 
     Example:
         >>> import jax.numpy as jnp
@@ -59,7 +60,9 @@ class PreconditionedGradient(AbstractMethod[PreconditionedGradientState]):
         True
     """
 
-    preconditioner: lx.AbstractLinearOperator | None = None
+    preconditioner: lx.AbstractLinearOperator | None = eqx.field(
+        default=None, converter=lambda P: None if P is None else as_operator(P, "preconditioner")
+    )
     accelerated: bool = eqx.field(default=False, static=True)
     step_size: float | None = None
     strong_convexity: float | None = None
@@ -67,6 +70,7 @@ class PreconditionedGradient(AbstractMethod[PreconditionedGradientState]):
     question: ClassVar[type[AbstractProblem]] = AbstractObjective
 
     def __check_init__(self):
+        one_of(self, "accelerated", (False, True))
         for name in ("step_size", "strong_convexity"):
             if getattr(self, name) is not None:
                 in_range(self, name, 0)
@@ -74,6 +78,8 @@ class PreconditionedGradient(AbstractMethod[PreconditionedGradientState]):
     def init(
         self, problem: Any, y: PyTree[Array], key: Array | None
     ) -> PreconditionedGradientState:
+        if self.preconditioner is not None:
+            require_operator_on(self, "preconditioner", y)
         value, gradient = problem.value_and_gradient(y)
         one = smoothness = jnp.ones_like(value)
         if self.accelerated and self.step_size is None:

@@ -10,14 +10,14 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import optax.tree as otu
 from jaxtyping import Array, Float, Int, PyTree
 
 from ..method import AbstractMethod
 from ..problem import AbstractObjective, AbstractProblem, Known
-from ..validate import in_range
+from ..validate import in_range, one_of
+from ._shared import sampled_gradient
 
 
 class SubgradientDescentState(eqx.Module):
@@ -69,13 +69,14 @@ class SubgradientDescent(AbstractMethod[SubgradientDescentState]):
     samples: ClassVar[bool] = True
 
     def __check_init__(self):
+        one_of(self, "average", (False, True))
         in_range(self, "step_size", 0)
         in_range(self, "decay", 0, 1, closed="both")
         if self.strong_convexity is not None:
             in_range(self, "strong_convexity", 0)
 
     def init(self, problem: Any, y: PyTree[Array], key: Array | None) -> SubgradientDescentState:
-        value, subgradient, key = _drawn(problem, y, key)
+        value, subgradient, key = sampled_gradient(problem, y, key)
         average = y if self.average else None
         zero = jnp.zeros_like(value)
         return SubgradientDescentState(
@@ -94,7 +95,7 @@ class SubgradientDescent(AbstractMethod[SubgradientDescentState]):
         if self.average:
             average = otu.add_scale(average, weight / total, otu.sub(y, average))
         y = otu.add_scale(y, -step_size, state.subgradient)
-        value, subgradient, key = _drawn(problem, y, state.key)
+        value, subgradient, key = sampled_gradient(problem, y, state.key)
         return y, SubgradientDescentState(value, subgradient, average, total, state.step + 1, key)
 
     def known(self, problem: Any, y: PyTree[Array], state: SubgradientDescentState) -> Known:
@@ -106,13 +107,3 @@ class SubgradientDescent(AbstractMethod[SubgradientDescentState]):
         self, problem: Any, y: PyTree[Array], state: SubgradientDescentState
     ) -> PyTree[Array]:
         return state.average if self.average else y
-
-
-def _drawn(
-    problem: Any, y: PyTree[Array], key: Array | None
-) -> tuple[Float[Array, ""], PyTree[Array], Array | None]:
-    """f and a subgradient at y, on a batch where the problem is sampled, and the key to go on."""
-    if not problem.stochastic:
-        return *problem.value_and_gradient(y), None
-    now, key = jax.random.split(key)  # pyright: ignore[reportArgumentType]
-    return *problem.batch_value_and_gradient(y, problem.sample(now)), key

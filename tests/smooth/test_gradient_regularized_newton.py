@@ -32,17 +32,18 @@ def fit():
     return rp.LeastSquares(bent, START, (jnp.array(A), jnp.array(b))), oracle
 
 
-def steps(oracle, y, hessian, radius, count):
+def steps(oracle, y, hessian, radius, count, B=None):
     """Iterates, gamma, and whether the step was accepted."""
+    B = np.eye(len(y)) if B is None else B
     value, g, H = oracle(y)
     for _ in range(count):
-        shift = np.linalg.norm(g) / radius
-        shifted = H[hessian] + shift * np.eye(len(y))
+        shift = np.sqrt(g @ np.linalg.solve(B, g)) / radius
+        shifted = H[hessian] + shift * B
         accepted = np.linalg.eigvalsh(shifted)[0] > 0
         if accepted:
             there = y - np.linalg.solve(shifted, g)
             value_there, g_there, H_there = oracle(there)
-            accepted = value - value_there >= g_there @ g_there / (8 * shift)
+            accepted = value - value_there >= g_there @ np.linalg.solve(B, g_there) / (8 * shift)
         if accepted:
             y, value, g, H = there, value_there, g_there, H_there
         radius *= 2 if accepted else 0.5
@@ -64,20 +65,76 @@ def test_steps_are_those_of_the_paper(hessian, radius):
     assert radius == 0.5 or (any(verdicts) and not all(verdicts))
 
 
+METRIC = np.array([[2.0, 0.3, 0.0], [0.3, 0.5, 0.1], [0.0, 0.1, 1.0]])
+
+
+@pytest.mark.parametrize("radius", [0.5, 20.0])
+@HESSIANS
+def test_steps_in_a_metric_are_those_of_the_paper(hessian, radius):
+    problem, oracle = fit()
+    ys, states = path(problem, GradientRegularizedNewton(hessian, radius, METRIC), 6)
+    for t, (y, gamma, _) in enumerate(steps(oracle, START, hessian, radius, 6, METRIC), 1):
+        np.testing.assert_allclose(ys[t], y, rtol=1e-9, atol=1e-11)
+        np.testing.assert_allclose(states.radius[t], gamma, rtol=0)
+
+
+def test_a_metric_is_a_change_of_coordinates():
+    problem, _ = fit()
+    C = np.linalg.cholesky(METRIC).T  # |h|^2 = |C h|^2
+    moved = rp.LeastSquares(
+        lambda z, data: bent(jnp.linalg.solve(C, z), data), C @ START, problem.args
+    )
+    ys, _ = path(problem, GradientRegularizedNewton("gauss_newton", metric=METRIC), 8)
+    zs, _ = path(moved, GradientRegularizedNewton("gauss_newton"), 8)
+    np.testing.assert_allclose(ys @ C.T, zs, rtol=1e-9, atol=1e-11)
+
+
+def fisher(problem, y):
+    J = problem.jacobian(y).as_matrix()
+    return J.T @ J
+
+
+@pytest.mark.parametrize(
+    ("hessian", "same"),
+    [
+        (fisher, "gauss_newton"),
+        (lambda problem, y: lx.MatrixLinearOperator(fisher(problem, y)), "gauss_newton"),
+        (lambda problem, y: problem.hessian(y), "exact"),
+        (lambda problem, y: np.zeros((3, 3), np.float32), "zero"),
+    ],
+)
+def test_a_function_says_what_the_hessian_is(hessian, same):
+    problem, _ = fit()
+    ys, states = path(problem, GradientRegularizedNewton(hessian, 20.0), 6)
+    others, of_others = path(problem, GradientRegularizedNewton(same, 20.0), 6)
+    np.testing.assert_allclose(ys, others, rtol=1e-12)
+    np.testing.assert_array_equal(states.radius, of_others.radius)
+    counted = rp.solve(
+        rp.Counted(problem), GradientRegularizedNewton(hessian, 20.0), max_steps=6, throw=False
+    )
+    by_name = rp.solve(
+        rp.Counted(problem), GradientRegularizedNewton(same, 20.0), max_steps=6, throw=False
+    )
+    assert counted.stats.counts == by_name.stats.counts
+
+
+@pytest.mark.parametrize("b", [None, 4.0])
 @pytest.mark.parametrize(("share", "factor"), [(0.99, 0.5), (1.01, 2.0)])
-def test_the_verdict_turns_at_an_eighth(share, factor):
+def test_the_verdict_turns_at_an_eighth(share, factor, b):
     # On 3/2 y^2, told a wrong Hessian, the step from 1 is -3/2, and `share` is by construction the
-    # fall in units of |g+|^2 / (8 s).
-    shift = 0.25 * share
+    # fall in units of |g+|^2 / (8 s), where |g|^2 = g^2 / b.
+    metric, b = (None, 1.0) if b is None else ([[b]], b)
+    shift = 0.25 * share / b
     problem = rp.Minimize(
         lambda y, _: 1.5 * jnp.vdot(y, y),
         jnp.ones(1),
-        jnp.array([2 - shift]),
+        jnp.array([2 - shift * b]),
         hessian=lambda y, H: lx.DiagonalLinearOperator(H),
     )
-    ys, states = path(problem, GradientRegularizedNewton(radius=3 / shift), 1)
+    radius = 3 / b**0.5 / shift
+    ys, states = path(problem, GradientRegularizedNewton(radius=radius, metric=metric), 1)
     np.testing.assert_allclose(ys[1], [-0.5 if factor > 1 else 1.0], rtol=1e-12)
-    np.testing.assert_allclose(states.radius[1], 3 / shift * factor)
+    np.testing.assert_allclose(states.radius[1], radius * factor)
 
 
 @HESSIANS
@@ -192,3 +249,24 @@ def test_refuses_gauss_newton_without_residuals():
     problem = rp.Minimize(lambda y, _: jnp.vdot(y, y), START)
     with pytest.raises(ValueError, match='`hessian="gauss_newton"` .* got a Minimize'):
         rp.solve(problem, GradientRegularizedNewton("gauss_newton"))
+
+
+@pytest.mark.parametrize("H", [np.eye(2), np.ones(3), None, lx.IdentityLinearOperator(START[:2])])
+def test_refuses_what_is_no_hessian(H):
+    problem = rp.Minimize(lambda y, _: jnp.vdot(y, y), START)
+    with pytest.raises(ValueError, match=r"`hessian` .* a matrix of shape \(3, 3\), got one"):
+        rp.solve(problem, GradientRegularizedNewton(lambda problem, y: H))
+
+
+@pytest.mark.parametrize("bad", ["fisher", 3.0, None])
+def test_refuses_a_hessian_of_no_name(bad):
+    with pytest.raises(ValueError, match="`hessian` of .* or a function of the problem and y, got"):
+        GradientRegularizedNewton(bad)
+
+
+def test_refuses_a_metric_that_does_not_fit():
+    with pytest.raises(ValueError, match="`metric` must be a Lineax operator or a matrix, got 2"):
+        GradientRegularizedNewton(metric=2.0)
+    problem = rp.Minimize(lambda y, _: jnp.vdot(y, y), START)
+    with pytest.raises(ValueError, match=r"`metric` .* got a map of float64\[2\] to float64\[2\]"):
+        rp.solve(problem, GradientRegularizedNewton(metric=np.eye(2)))

@@ -100,3 +100,26 @@ def test_ends_where_a_step_moves_nothing():
     solution = rp.solve(problem, KrylovGradient(), rtol=0, atol=0, throw=False)
     assert int(solution.stats.steps) < 100
     np.testing.assert_allclose(solution.value, np.cbrt(2), rtol=4e-16)
+
+
+def test_takes_a_matrix_for_its_operator():
+    problem, *_, B = stated()
+    ys, others = (
+        path(problem, KrylovGradient(of, 2), 4)[0]
+        for of in (B, lx.MatrixLinearOperator(jnp.array(B)))
+    )
+    np.testing.assert_array_equal(ys, others)
+
+
+@pytest.mark.parametrize("B", [2.0, np.ones(N), "abc"])
+def test_refuses_what_is_no_matrix(B):
+    with pytest.raises(ValueError, match="`B` must be a Lineax operator or a matrix, got"):
+        KrylovGradient(B)
+
+
+@pytest.mark.parametrize("B", [np.eye(N - 1), np.ones((N, N + 1)), np.eye(N, dtype=np.float32)])
+def test_refuses_a_matrix_that_does_not_fit(B):
+    with pytest.raises(
+        ValueError, match=r"`B` of KrylovGradient must map float64\[6\], the entries"
+    ):
+        rp.solve(stated()[0], KrylovGradient(B))

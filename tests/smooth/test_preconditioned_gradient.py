@@ -116,3 +116,18 @@ def test_ends_where_a_step_moves_nothing():
     solution = rp.solve(problem, method, rtol=0, atol=0, throw=False)
     assert int(solution.stats.steps) < 200
     np.testing.assert_allclose(solution.value, np.cbrt(2), rtol=4e-16)
+
+
+def test_takes_a_matrix_for_its_operator():
+    problem = rp.Minimize(rosenbrock, START)
+    ys, others = (path(problem, PreconditionedGradient(of), 4)[0] for of in (P, OPERATOR))
+    np.testing.assert_array_equal(ys, others)
+
+
+def test_refuses_a_matrix_that_does_not_fit():
+    with pytest.raises(ValueError, match="`preconditioner` must be a Lineax operator or a matrix"):
+        PreconditionedGradient(1.0)
+    with pytest.raises(
+        ValueError, match=r"`preconditioner` .* got a map of float64\[3\] to float64"
+    ):
+        rp.solve(rp.Minimize(rosenbrock, START), PreconditionedGradient(np.eye(3)))
