@@ -120,7 +120,8 @@ def successors(
         find one.
     """
     reason = solution.stats.reason
-    if int(solution.status._value) not in _STUCK or not isinstance(problem, RootFind | FixedPoint):
+    # To ask for a status waits for the answer: the problem is asked first.
+    if not isinstance(problem, RootFind | FixedPoint) or int(solution.status._value) not in _STUCK:
         return (), reason
     size, count = (
         sum(leaf.size for leaf in jax.tree.leaves(tree))
