@@ -3,7 +3,8 @@
 A solver has 2,000 steps (or evaluations, where it counts these) from the problem's own start, and
 the point that it returns is judged here, whatever it says of it: `root` if |F| <= 1e-6 max(1,
 |F_0|), `least` if |J'F| <= 1e-6 max(1, |J_0'F_0|), the test of a least-squares solution, which
-systems without a root can pass as well. Systems with bounds have a point outside fail.
+systems without a root can pass as well. Systems with bounds have a point outside fail. The solvers
+of one system share a process; one that takes longer than the time limit is killed and passes none.
 
     python benchmarks/cutest_equations.py [--max-size 100] [--solver NAME ...] [--only P ...]
 """
@@ -12,10 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
+import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
-import joblib
 import numpy as np
 
 SOLVERS = (
@@ -123,10 +127,26 @@ def stated(problem_name):
     return problem, F, jax.jit(jax.jacfwd(F)), sizes
 
 
-def run(problem_name, solvers):
-    """The rows of all solvers, which share what is compiled of the problem."""
-    problem = stated(problem_name)
-    return [row_of(problem_name, solver, *problem) for solver in solvers]
+def run(problem_name, solvers, time_limit):
+    """The rows of all solvers, by a process that is begun anew after one that had to be killed."""
+    rows, left = [], list(solvers)
+    while left:
+        command = [sys.executable, __file__, "--run", problem_name, *left]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+        with subprocess.Popen(command, **pipes) as child:
+            while left:
+                timer = threading.Timer(time_limit, child.kill)
+                timer.start()
+                line = child.stdout.readline()
+                timer.cancel()
+                failed = {"problem": problem_name, "solver": left.pop(0), "said": "killed"}
+                rows.append(json.loads(line) if line else failed | NO_ANSWER)
+                if not line:
+                    break
+    return rows
+
+
+NO_ANSWER = {"root": False, "least": False, "seconds": 0}
 
 
 def row_of(problem_name, solver, problem, F, J, sizes):
@@ -141,7 +161,7 @@ def row_of(problem_name, solver, problem, F, J, sizes):
             warnings.simplefilter("ignore")
             y, said, steps = answer(solver, F, J, y0, bounds)
     except Exception as error:
-        return row | {"root": False, "least": False, "said": f"raised {error}"[:60], "seconds": 0}
+        return row | NO_ANSWER | {"said": f"raised {error}"[:60]}
     seconds = time.perf_counter() - start
     y = jnp.asarray(y)
     (residual, slope), (residual_0, slope_0) = (map(float, sizes(at)) for at in (y, y0))
@@ -164,21 +184,30 @@ def main():
     parser.add_argument("--kind", default="nonlinear_equations")
     parser.add_argument("--solver", nargs="*", default=list(SOLVERS))
     parser.add_argument("--only", nargs="*")
-    parser.add_argument("--jobs", type=int, default=-1)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument(
+        "--time-limit", type=float, default=120, help="seconds, compilation included"
+    )
     parser.add_argument("--out", help="write all rows to this JSON file")
+    parser.add_argument("--run", nargs="+", help="a problem and solvers, in this process")
     options = parser.parse_args()
+    if options.run:
+        name, *solvers = options.run
+        problem = stated(name)
+        for solver in solvers:
+            print(json.dumps(row_of(name, solver, *problem)), flush=True)
+        return
     from raphson.problems.cutest import cutest_names
 
     sizes = {"min_size": options.min_size, "max_size": options.max_size}
     names = options.only or cutest_names(options.kind, **sizes)
     rows = []
-    for found in joblib.Parallel(options.jobs, return_as="generator")(
-        joblib.delayed(run)(name, options.solver) for name in names
-    ):
-        rows.extend(found)
-        if options.out:
-            with open(options.out, "w") as file:
-                json.dump(rows, file, indent=1)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for found in pool.map(lambda name: run(name, options.solver, options.time_limit), names):
+            rows.extend(found)
+            if options.out:
+                with open(options.out, "w") as file:
+                    json.dump(rows, file, indent=1)
     report(rows, names, options.solver)
 
 

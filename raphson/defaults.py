@@ -17,13 +17,15 @@ from .problem import AbstractObjective, AbstractProblem, AbstractResidual
 from .roots.adaptive_levenberg_marquardt import AdaptiveLevenbergMarquardt
 from .roots.bounded_truncated_gauss_newton import BoundedTruncatedGaussNewton
 from .roots.bounded_trust_region import BoundedTrustRegion
-from .roots.problem import AbstractBounded, LeastSquares
+from .roots.homotopy_newton import HomotopyNewton
+from .roots.problem import AbstractBounded, FixedPoint, LeastSquares, RootFind
 from .roots.truncated_gauss_newton import TruncatedGaussNewton
 from .saddle.problem import AbstractVariational
 from .smooth.risk_parity import RiskParity
 from .smooth.risk_parity_ccd import RiskParityCCD
 from .smooth.truncated_newton import TruncatedNewton
 from .smooth.trust_region_newton import TrustRegionNewton
+from .solution import Solution, Status
 from .squares import residuals
 
 # Up to this many unknowns a dense Jacobian is formed and factorized.
@@ -106,3 +108,34 @@ def choose(problem: AbstractProblem) -> tuple[Any, str]:
             return ProximalLagrangian(), "constraints couple the levels: the proximal Lagrangian"
         return ImplicitGradient(), "two levels: implicit differentiation of the lower one"
     raise ValueError(f"no default method answers {type(problem).__name__}: name one.")
+
+
+def successors(
+    problem: AbstractProblem, solution: Solution
+) -> tuple[tuple[AbstractMethod, ...], str]:
+    """What is tried where the chosen method came to rest without an answer, and why.
+
+    Args:
+        problem: the problem.
+        solution: what came of the method that was chosen.
+
+    Returns:
+        The methods, each to begin at the start; none where the answer stands or nothing else may
+        find one.
+    """
+    reason = solution.stats.reason
+    # To ask for a status waits for the answer: the problem is asked first.
+    if not isinstance(problem, RootFind | FixedPoint) or int(solution.status._value) not in _STUCK:
+        return (), reason
+    size, count = (
+        sum(leaf.size for leaf in jax.tree.leaves(tree))
+        for tree in (problem.y0, jax.eval_shape(problem.bare.residual, problem.y0))
+    )
+    if size != count or size > HESSIAN_LIMIT or not all(w.only_looks for w in problem.wrappers):
+        return (), reason
+    name = solution.stats.method
+    return PATHS, f"{reason}; {name} came to rest off a root: paths from the start were followed"
+
+
+PATHS = (HomotopyNewton(), HomotopyNewton(backwards=True))
+_STUCK = [int(status._value) for status in (Status.not_a_root, Status.stalled)]  # pyright: ignore

@@ -26,7 +26,7 @@ from jax.core import Tracer
 from jaxtyping import Array, PyTree
 
 from .compiled import compiled
-from .defaults import choose
+from .defaults import choose, successors
 from .derivatives import answer_of
 from .lifts import HostMethod, as_method
 from .method import AbstractMethod, Run, advance, begin, finite, iterate
@@ -36,6 +36,8 @@ from .validate import as_function, random_key, refusing, tolerance, whole_number
 from .wrappers import counts_of
 
 MAX_STEPS = 10_000
+# A path that does not lead to a root may lead to infinity, and nothing else would end it.
+SUCCESSOR_STEPS = 1_000
 # A compiled chunk of `trace` is planned to take this many seconds at most.
 CHUNK_SECONDS = 0.25
 # How much further, in steps, each look at a run is than the one before.
@@ -61,7 +63,8 @@ def solve(
     Args:
         problem: what is asked, from where.
         method: a Raphson method, or an Optimistix, Optax or Lineax solver; by default one that
-            suits the problem (`Solution.stats` says which and why).
+            suits the problem (`Solution.stats` says which and why). Where that comes to rest off a
+            root another goes on, outside of JAX's transformations.
         key: a random key, where the method or the problem draws.
         rtol: tolerance on the norm of the problem's residual, relative to its scale (its residual
             at the start; for a linear system the right-hand side); by default 1e-9 in double
@@ -100,7 +103,30 @@ def solve(
         else:
             limit = np.int32(max_steps)
             solution = compiled(_solved, problem, method, key, rtol, atol, limit, reason)
+            if reason and not isinstance(solution.status._value, Tracer):
+                solution = _carried_on(problem, solution, key, rtol, atol, max_steps)
     return raise_unless_usable(solution) if throw else solution
+
+
+def _carried_on(
+    problem: AbstractProblem, solution: Solution, key: Any, rtol: Any, atol: Any, max_steps: int
+) -> Solution:
+    """The solution of what takes over where the chosen method failed, if it has an answer."""
+    methods, reason = successors(problem, solution)
+    for method in methods:
+        left = max_steps - int(solution.stats.steps)
+        limit = np.int32(min(left, SUCCESSOR_STEPS))
+        other = compiled(_solved, problem, method, key, rtol, atol, limit, reason)
+        # What all have taken is what the answer costs.
+        spent = (solution.stats.steps, solution.stats.counts)
+        steps, counts = jax.tree.map(jnp.add, spent, (other.stats.steps, other.stats.counts))
+        solved = bool(other.usable)
+        kept = other if solved else solution
+        stats = Stats(steps, counts, kept.stats.method, reason)
+        solution = eqx.tree_at(lambda s: s.stats, kept, stats)
+        if solved:
+            break
+    return solution
 
 
 def _checked(

@@ -21,7 +21,14 @@ import optax.tree as otu
 from jaxtyping import Array, ArrayLike, PyTree
 
 from .problem import AbstractProblem
-from .validate import as_start, in_range, require_number, require_structure, whole_number
+from .validate import (
+    as_start,
+    in_range,
+    random_key,
+    require_number,
+    require_structure,
+    whole_number,
+)
 
 P = TypeVar("P", bound=AbstractProblem)
 
@@ -139,7 +146,7 @@ def Noisy(problem: P, key: Array, *, noise: ArrayLike = 0.0, value_noise: ArrayL
         The problem with noisy oracles.
 
     Raises:
-        ValueError: if a standard deviation is negative or not a number.
+        ValueError: if `key` is none, or a standard deviation is negative or not a number.
 
     Example:
         >>> import jax
@@ -151,6 +158,7 @@ def Noisy(problem: P, key: Array, *, noise: ArrayLike = 0.0, value_noise: ArrayL
         >>> bool(rp.solve(noisy, method, max_steps=100, throw=False).converged)
         False
     """
+    random_key(key)
     return _wrapped(problem, _Noise(key, noise, value_noise))
 
 

@@ -615,6 +615,7 @@ def test_wrapped_run_resumes_bit_for_bit(kill, tmp_path):
 
 BOWL = rp.Minimize(quadratic, jnp.zeros(2), 1.0)
 REFUSED = {
+    "key": (lambda: rp.Noisy(BOWL, 0.1), "`key`"),
     "noise": (lambda: rp.Noisy(BOWL, jax.random.key(0), noise=-1.0), "`noise`"),
     "noise_nan": (lambda: rp.Noisy(BOWL, jax.random.key(0), noise=float("nan")), "`noise`"),
     "value_noise": (lambda: rp.Noisy(BOWL, jax.random.key(0), value_noise=-1.0), "`value_noise`"),

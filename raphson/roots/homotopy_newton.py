@@ -56,6 +56,8 @@ class HomotopyNewton(AbstractMethod[HomotopyNewtonState]):
         mode: `"newton"` or `"fixed_point"`.
         bend: how much a step may bend, in (0, 1): |w| / h where u is on the path, and |H(u+)| /
             |H(v)|.
+        backwards: whether to leave the start the other way, with s falling at first: where the path
+            does not lead to s = 1, its other end may.
 
     Raises:
         ValueError: if a hyperparameter is outside its range.
@@ -70,6 +72,7 @@ class HomotopyNewton(AbstractMethod[HomotopyNewtonState]):
 
     mode: str = "newton"
     bend: float = 0.3
+    backwards: bool = False
 
     question: ClassVar[type[AbstractProblem]] = AbstractResidual
 
@@ -88,9 +91,9 @@ class HomotopyNewton(AbstractMethod[HomotopyNewtonState]):
         u, origin = jnp.append(start, 0), (start, F)
         derivative = self._derivative(problem, origin, y, u[-1], residual)
         tangent = jnp.linalg.svd(derivative)[2][-1]
-        tangent = jnp.where(tangent[-1] < 0, -tangent, tangent)
+        tangent = jnp.where((tangent[-1] < 0) ^ self.backwards, -tangent, tangent)
         # A tenth of Newton's step, or of 1 where there is none.
-        length = 0.1 / jnp.where(tangent[-1] > 0, tangent[-1], 1)
+        length = 0.1 / jnp.where(tangent[-1] != 0, jnp.abs(tangent[-1]), 1)
         return HomotopyNewtonState(
             residual, origin, u[-1], derivative, tangent, length, jnp.array(False)
         )
