@@ -11,9 +11,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax.tree as otu
-from jaxtyping import Array, ArrayLike, Bool, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
+from ..compiled import compiled
 from ..method import AbstractMethod, iterate
 from ..problem import AbstractResidual
 from ..solution import Status
@@ -64,6 +66,16 @@ def continuation(
     atol, max_steps = tolerance(atol, "atol"), whole_number(max_steps, "max_steps", 1)
     method = LevenbergMarquardt() if method is None else method
 
+    return compiled(_branch, problem_at, p, method, atol, np.int32(max_steps))
+
+
+def _branch(
+    problem_at: Callable[[Array], AbstractResidual],
+    p: Float[Array, " k"],
+    method: AbstractMethod,
+    atol: Any,
+    max_steps: Any,
+) -> tuple[PyTree[Array], Bool[Array, " k"]]:
     def follow(carry: Any, ahead: tuple[Array, Array]) -> Any:
         (y, slope, p), (p_next, is_first) = carry, ahead
         start = otu.add_scale(y, p_next - p, slope)
@@ -73,10 +85,6 @@ def continuation(
         slope = otu.where(is_first, slope, secant)
         return (run.y, slope, p_next), (run.y, run.status == Status.converged)
 
-    @jax.jit
-    def branch(p: Array) -> tuple[PyTree[Array], Bool[Array, " k"]]:
-        y0 = problem_at(p[0]).y0
-        is_first = jnp.arange(len(p)) == 0
-        return jax.lax.scan(follow, (y0, otu.zeros_like(y0), p[0]), (p, is_first))[1]
-
-    return branch(p)
+    y0 = problem_at(p[0]).y0
+    is_first = jnp.arange(len(p)) == 0
+    return jax.lax.scan(follow, (y0, otu.zeros_like(y0), p[0]), (p, is_first))[1]
