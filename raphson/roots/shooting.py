@@ -1,4 +1,4 @@
-"""Periodic orbits as roots: shoot from points along the flow, each to the next, the last to the first.
+"""Periodic orbits as roots: shoot along the flow, from one point or several, and ask to come round.
 
 Lakshmi, Fantuzzi, Fernandez-Caballero, Hwang, Chernyshenko (2020), Finding Extremal Periodic Orbits
 with Polynomial Optimization, with Application to a Nine-Mode Model of Shear Flow; Viswanath (2003),
@@ -110,12 +110,13 @@ def floquet_multipliers(problem: RootFind, y: tuple[Array, Array]) -> Complex[Ar
     u, period = y
     n = u.shape[-1]
 
-    def sensitivity(v: Array) -> Array:
-        """M_i v - v for all segments at once."""
-        return problem.jvp(y, (jnp.broadcast_to(v, u.shape), jnp.zeros_like(period)))[0]
+    def stretched(v: Array) -> Array:
+        """M_i v of all segments, from the same v at both ends of each."""
+        moves = jnp.broadcast_to(v, u.shape)
+        return problem.jvp(y, (moves, jnp.zeros_like(period)))[0] + moves
 
-    columns = jax.vmap(sensitivity)(jnp.eye(n, dtype=u.dtype)).reshape(n, -1, n)
-    segments = jnp.transpose(columns, (1, 2, 0)) + jnp.eye(n, dtype=u.dtype)
+    columns = jax.vmap(stretched)(jnp.eye(n, dtype=u.dtype)).reshape(n, -1, n)
+    segments = jnp.moveaxis(columns, 0, -1)
     monodromy = reduce(lambda product, segment: segment @ product, segments)
     multipliers = jnp.linalg.eigvals(monodromy)
     return multipliers[jnp.argsort(-jnp.abs(multipliers))]

@@ -22,6 +22,10 @@ def turn(u, args):
     return w * jnp.stack([-u[1], u[0]]) + k * (1 - u @ u) * u
 
 
+def lorenz(_, u):
+    return [10 * (u[1] - u[0]), u[0] * (28 - u[2]) - u[1], u[0] * u[1] - 8 / 3 * u[2]]
+
+
 def test_the_residual_and_its_jacobian_are_those_of_scipy():
     fn = lambda u, m: jnp.stack([u[1], m * (1 - u[0] ** 2) * u[1] - u[0]])
     u0, T0 = np.array([1.8, 0.4]), 6.5
@@ -85,9 +89,47 @@ def test_the_orbit_of_lorenz():
     volume = np.exp(-(11 + 8 / 3) * period)
     np.testing.assert_allclose(np.prod(multipliers).real, volume, rtol=1e-2)
     # The orbit is its own image under the symmetry (x, y, z) -> (-x, -y, z), half a turn later.
-    field = lambda _, u: [10 * (u[1] - u[0]), u[0] * (28 - u[2]) - u[1], u[0] * u[1] - 8 / 3 * u[2]]
-    half = scipy.integrate.solve_ivp(field, (0, period / 2), u, rtol=1e-12, atol=1e-12).y[:, -1]
+    half = scipy.integrate.solve_ivp(lorenz, (0, period / 2), u, rtol=1e-12, atol=1e-12).y[:, -1]
     np.testing.assert_allclose(half, u * jnp.array([-1, -1, 1]), atol=1e-7)
+
+
+def lorenz_in_segments(turns, points):
+    """As many turns as asked from the start of `lorenz_orbit`, by so many points each."""
+    once = lorenz_orbit()
+    (u, period), times = once.y0, np.arange(points) / points
+    run = scipy.integrate.solve_ivp(lorenz, (0, period), u, t_eval=times * period, rtol=1e-9)
+    u0 = np.tile(run.y.T, (turns, 1))
+    return periodic_orbit(once.fn.field, u0, turns * period, once.args[0])
+
+
+def test_several_points_find_the_orbit_that_one_finds():
+    once, multiple = lorenz_orbit(), lorenz_in_segments(1, 4)
+    u, period = rp.solve(once, NEWTON, **SHARP).value
+    points, also = rp.solve(multiple, NEWTON, **SHARP).value
+    np.testing.assert_allclose(also, period, rtol=1e-11)
+    np.testing.assert_allclose(points[0], u, rtol=1e-9)
+    run = scipy.integrate.solve_ivp(
+        lorenz, (0, period), u, "DOP853", rtol=1e-12, atol=1e-12, t_eval=np.arange(4) * period / 4
+    )
+    np.testing.assert_allclose(points, run.y.T, atol=1e-7)
+    np.testing.assert_allclose(
+        floquet_multipliers(multiple, (points, also)),
+        floquet_multipliers(once, (u, period)),
+        rtol=1e-8,
+        atol=1e-11,
+    )
+
+
+@pytest.mark.slow
+def test_several_points_follow_an_orbit_for_ten_turns():
+    multiple = lorenz_in_segments(10, 2)
+    y = rp.solve(multiple, NEWTON, **SHARP).value
+    np.testing.assert_allclose(y[1], 10 * 1.5586522107161747, rtol=1e-10)
+    single = periodic_orbit(multiple.fn.field, multiple.y0[0][0], multiple.y0[1], multiple.args[0])
+    condition = lambda problem, y: np.linalg.cond(problem.jacobian(y).as_matrix())
+    assert 1e3 * condition(multiple, y) < condition(single, (y[0][0], y[1]))
+    failed = rp.solve(single, NEWTON, **SHARP, max_steps=20, throw=False)
+    assert not failed.converged
 
 
 def test_an_integration_that_is_cut_short_is_no_answer():
@@ -124,6 +166,8 @@ def test_other_data_compile_nothing():
     [
         ({"field": 3}, "`field` must be a function"),
         ({"u0": "here"}, "`u0` must be made of real floating-point"),
+        ({"u0": 1.0}, "`u0` must be a point or have points in its rows"),
+        ({"u0": np.ones((0, 2))}, "`u0` must be a point or have points in its rows"),
         ({"period": -1.0}, "`period` must be a number in"),
         ({"tolerance": 0.0}, "`tolerance` must be a number in"),
         ({"max_steps": 0}, "`max_steps` must be a whole number"),
