@@ -79,6 +79,7 @@ class HomotopyNewton(AbstractMethod[HomotopyNewtonState]):
     def __check_init__(self):
         one_of(self, "mode", ("newton", "fixed_point"))
         in_range(self, "bend", 0, 1)
+        one_of(self, "backwards", (False, True))
 
     def init(self, problem: Any, y: PyTree[Array], key: Array | None) -> HomotopyNewtonState:
         residual = problem.residual(y)

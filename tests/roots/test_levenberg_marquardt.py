@@ -362,8 +362,10 @@ def test_a_best_fit_from_which_gauss_newton_is_repelled():
     # At 0 the curvature is 3/4 and J'J is 1/4: an undamped step goes from y to -2 y.
     bent = lambda y, _: 100 * jnp.stack([1 + y**2 / 4, y / 2])
     assert bool(rp.least_squares(bent, 1.0, throw=False).converged)
-    rootless = rp.root(lambda y, _: 3 + jnp.sum(y**2) + y, jnp.ones(2), throw=False)
-    assert int(rootless.stats.steps) < 500
+    rootless = rp.RootFind(lambda y, _: 3 + jnp.sum(y**2) + y, jnp.ones(2))
+    # By default paths are followed after it.
+    rested = rp.solve(rootless, rp.roots.AdaptiveLevenbergMarquardt(), throw=False)
+    assert int(rested.stats.steps) < 500
 
 
 def test_a_slope_beside_a_huge_residual_is_not_flat():
