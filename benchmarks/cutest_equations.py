@@ -99,8 +99,9 @@ def products(F, y0):
         y = jnp.asarray(y)
         return LinearOperator(
             shape,
-            matvec=lambda v: np.array(jvp(y, jnp.asarray(v).reshape(shape[1]))),
-            rmatvec=lambda w: np.array(vjp(y, jnp.asarray(w).reshape(shape[0]))),
+            matvec=lambda v: np.array(jvp(y, jnp.asarray(v, y.dtype).reshape(shape[1]))),
+            rmatvec=lambda w: np.array(vjp(y, jnp.asarray(w, y.dtype).reshape(shape[0]))),
+            dtype=y.dtype,
         )
 
     return jacobian
