@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import optax.projections
-import scipy.optimize
 from jaxtyping import Array, Float, Int, PyTree
 
 from ..composite import AbstractConvexSet, Ball, Box, Simplex, SquaredNorm
@@ -333,7 +332,9 @@ def _solved(A: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
     """The value of the matrix game min over x, max over y, of x'A y, and its strategies."""
     n, m = A.shape
     # The least v with A'x <= v; the multipliers of these constraints are the other strategy.
-    program = scipy.optimize.linprog(
+    from scipy.optimize import linprog  # 0.4 s that `import raphson` need not take
+
+    program = linprog(
         np.append(np.zeros(n), 1.0),
         A_ub=np.column_stack([A.T, -np.ones(m)]),
         b_ub=np.zeros(m),
@@ -350,6 +351,8 @@ def _ridge_of_its_own(A: np.ndarray, b: np.ndarray, r: float) -> np.ndarray:
     It is that of |A x - b|^2 + w |x|^2 with w = r |A x - b| / sqrt(|x|^2 + 1), in which the right
     side, less w, falls as w grows.
     """
+    from scipy.optimize import root_scalar
+
     left, values, right = np.linalg.svd(A, full_matrices=False)
 
     def ridge(w: float) -> np.ndarray:
@@ -361,7 +364,7 @@ def _ridge_of_its_own(A: np.ndarray, b: np.ndarray, r: float) -> np.ndarray:
 
     # The residual is never above |b|, that of x = 0.
     most = r * float(np.linalg.norm(b)) + 1.0
-    return ridge(scipy.optimize.root_scalar(excess, bracket=(0.0, most), xtol=1e-16).root)
+    return ridge(root_scalar(excess, bracket=(0.0, most), xtol=1e-16).root)
 
 
 # The functions are those of the module, with all that varies in their arguments: two problems of

@@ -7,7 +7,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.optimize import brentq
 
 from ..bilevel.problem import Bilevel
 from ..problem import Facts
@@ -71,6 +70,8 @@ def ridge_penalty(
         b, b_out = (a @ w + noise * rng.standard_normal(len(a)) for a in (A, A_out))
         best = int(np.argmin([value(x) for x in _PENALTIES]))
     bracket = _PENALTIES[best - 1], _PENALTIES[best + 1]
+    from scipy.optimize import brentq  # 0.4 s that `import raphson` need not take
+
     x = float(brentq(slope, *bracket, xtol=1e-14))  # pyright: ignore[reportArgumentType]
     facts = Facts(minimizer=(jnp.asarray(x), jnp.asarray(fitted(x))), optimum=value(x))
     data = tuple(map(jnp.asarray, (A, b, A_out, b_out)))

@@ -8,7 +8,6 @@ from typing import Any
 import jax.numpy as jnp
 import optax.tree as otu
 from jaxtyping import Array, Float
-from scipy.optimize import brentq
 
 from ..bilevel.constrained import ConstrainedBilevel
 from ..bilevel.problem import Bilevel
@@ -31,6 +30,8 @@ def quartic_levels() -> Bilevel:
         >>> round(float(x), 1), round(float(y), 1)
         (1.7, 1.4)
     """
+    from scipy.optimize import brentq  # 0.4 s that `import raphson` need not take
+
     slope = lambda y: (y + y**3 / 10) / 5 * (1 + 0.3 * y**2) + y - 2
     y = float(brentq(slope, 0, 2, xtol=1e-15))  # pyright: ignore[reportArgumentType]
     x = y + y**3 / 10
