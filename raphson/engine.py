@@ -115,6 +115,8 @@ def _carried_on(
     methods, reason = successors(problem, solution)
     for method in methods:
         left = max_steps - int(solution.stats.steps)
+        if left <= 0:
+            break
         limit = np.int32(min(left, SUCCESSOR_STEPS))
         other = compiled(_solved, problem, method, key, rtol, atol, limit, reason)
         # What all have taken is what the answer costs.

@@ -80,6 +80,16 @@ def test_nothing_goes_on(solve):
     assert solve().stats.method == "AdaptiveLevenbergMarquardt"
 
 
+def test_without_steps_left_nothing_goes_on():
+    alone = rp.root(
+        freudenstein_roth, START, method=rp.roots.AdaptiveLevenbergMarquardt(), throw=False
+    )
+    spent = int(alone.stats.steps)
+    solution = rp.root(freudenstein_roth, START, max_steps=spent, throw=False)
+    assert int(solution.stats.steps) == spent
+    assert solution.stats.reason == "a system of 2 unknowns: dense Jacobians"
+
+
 def test_more_equations_than_unknowns_have_no_path():
     fn = lambda y, _: jnp.stack([y - 1, y + 1])
     solution = rp.root(fn, 3.0, throw=False)
