@@ -24,7 +24,7 @@ PAPER = Paper(
     authors="Lakshmi, Fantuzzi, Fernandez-Caballero, Hwang, Chernyshenko",
     year=2020,
     implements=(
-        "raphson.problems.bound_slack",
+        "raphson.roots.bound_slack",
         "raphson.problems.shear_flow9",
         "raphson.roots.continuation",
         "raphson.roots.periodic_orbit",

@@ -40,7 +40,6 @@ from .data import (
     softmax as softmax,
 )
 from .flows import (
-    bound_slack as bound_slack,
     lorenz_orbit as lorenz_orbit,
     shear_flow9 as shear_flow9,
     van_der_pol_orbit as van_der_pol_orbit,

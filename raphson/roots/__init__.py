@@ -4,6 +4,7 @@ from .adaptive_levenberg_marquardt import (
     AdaptiveLevenbergMarquardt as AdaptiveLevenbergMarquardt,
 )
 from .anderson import Anderson as Anderson
+from .bound_slack import bound_slack as bound_slack
 from .bounded_truncated_gauss_newton import (
     BoundedTruncatedGaussNewton as BoundedTruncatedGaussNewton,
 )
