@@ -9,21 +9,16 @@ State a problem once, run any method on it, get the answer with a certificate:
     [1.0, 1.0]
 """
 
-from importlib import metadata as _metadata
+from importlib import import_module as _import_module, metadata as _metadata
+from typing import TYPE_CHECKING as _TYPE_CHECKING, Any as _Any
 
 from . import (
-    bilevel as bilevel,
     composite as composite,
     conditions as conditions,
     linear as linear,
-    probes as probes,
-    problems as problems,
     roots as roots,
-    saddle as saddle,
     smooth as smooth,
-    train as train,
 )
-from .bilevel.problem import Bilevel as Bilevel, BilevelSum as BilevelSum
 from .composite.problem import Composite as Composite
 from .convenience import (
     fixed_point as fixed_point,
@@ -60,13 +55,6 @@ from .roots.problem import (
     LeastSquares as LeastSquares,
     RootFind as RootFind,
 )
-from .saddle.composite import CompositeSaddle as CompositeSaddle
-from .saddle.problem import (
-    Saddle as Saddle,
-    SaddleSum as SaddleSum,
-    VariationalInequality as VariationalInequality,
-    VariationalSum as VariationalSum,
-)
 from .smooth.problem import FiniteSum as FiniteSum, Minimize as Minimize
 from .solution import (
     Certificate as Certificate,
@@ -85,8 +73,41 @@ from .wrappers import (
     Scaled as Scaled,
 )
 
+if _TYPE_CHECKING:
+    from . import (
+        bilevel as bilevel,
+        probes as probes,
+        problems as problems,
+        saddle as saddle,
+        train as train,
+    )
+    from .bilevel import Bilevel as Bilevel, BilevelSum as BilevelSum
+    from .saddle import (
+        CompositeSaddle as CompositeSaddle,
+        Saddle as Saddle,
+        SaddleSum as SaddleSum,
+        VariationalInequality as VariationalInequality,
+        VariationalSum as VariationalSum,
+    )
 
-def __getattr__(name: str) -> str:
+# What few programs ask for is loaded when it is first named: that halves what importing adds.
+_MODULES = ("bilevel", "probes", "problems", "saddle", "train")
+_MEMBERS = {
+    **dict.fromkeys(("Bilevel", "BilevelSum"), "bilevel"),
+    **dict.fromkeys(("CompositeSaddle", "Saddle", "SaddleSum"), "saddle"),
+    **dict.fromkeys(("VariationalInequality", "VariationalSum"), "saddle"),
+}
+
+
+def __getattr__(name: str) -> _Any:
+    if name in _MODULES:
+        return _import_module(f".{name}", __name__)
+    if name in _MEMBERS:
+        return getattr(__getattr__(_MEMBERS[name]), name)
     if name == "__version__":
         return _metadata.version("raphson")
     raise AttributeError(f"module 'raphson' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES, *_MEMBERS})

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
 import lineax as lx
 import optax
 
-from .bilevel.problem import AbstractLevels
 from .composite.problem import Composite
 from .composite.proximal_gradient import ProximalGradient
 from .linear.problem import LinearSystem
@@ -20,7 +20,6 @@ from .roots.bounded_trust_region import BoundedTrustRegion
 from .roots.homotopy_newton import HomotopyNewton
 from .roots.problem import AbstractBounded, FixedPoint, LeastSquares, RootFind
 from .roots.truncated_gauss_newton import TruncatedGaussNewton
-from .saddle.problem import AbstractVariational
 from .smooth.risk_parity import RiskParity
 from .smooth.risk_parity_ccd import RiskParityCCD
 from .smooth.truncated_newton import TruncatedNewton
@@ -67,47 +66,64 @@ DENSE_NEWTON = DenseNewton()
 ADAPTIVE_LEVENBERG_MARQUARDT = AdaptiveLevenbergMarquardt()
 
 
+@functools.singledispatch
 def choose(problem: AbstractProblem) -> tuple[Any, str]:
-    """A method for `problem`, and the reason in a sentence."""
-    size = sum(leaf.size for leaf in jax.tree.leaves(problem.y0))
-    unknowns = "1 unknown" if size == 1 else f"{size} unknowns"
-    if isinstance(problem, LinearSystem):
-        return lx.AutoLinearSolver(well_posed=None), "a linear system: by the operator's structure"
-    if isinstance(problem, RiskParity):
-        return RiskParityCCD(), f"risk parity of {unknowns}: each in turn has a closed form"
-    if isinstance(problem, AbstractObjective) and problem.stochastic:
-        return optax.adam(1e-3), "the objective is sampled: a stochastic first-order method"
-    if isinstance(problem, AbstractResidual) and size <= DENSE_LIMIT:
-        kind = "least squares in" if isinstance(problem, LeastSquares) else "a system of"
-        return ADAPTIVE_LEVENBERG_MARQUARDT, f"{kind} {unknowns}: dense Jacobians"
-    if isinstance(problem, AbstractObjective):
-        if size <= HESSIAN_LIMIT:
-            return DENSE_NEWTON, f"an objective of {unknowns}: dense, by its squares if it has them"
-        return TruncatedNewton(), f"an objective of {unknowns}: products with the Hessian only"
-    if isinstance(problem, AbstractResidual):
-        return TruncatedGaussNewton(), f"a system of {unknowns}: products with the Jacobian only"
-    if isinstance(problem, AbstractBounded):
-        within = f"a system of {unknowns} within bounds"
-        if size <= DENSE_LIMIT:
-            return BoundedTrustRegion(), f"{within}: dense Jacobians"
-        return BoundedTruncatedGaussNewton(), f"{within}: products with the Jacobian only"
-    if isinstance(problem, Composite):
-        return ProximalGradient(), "a composite objective: its step found by backtracking"
-    if isinstance(problem, AbstractVariational):
-        from .saddle.extragradient import Extragradient
+    """A method for `problem`, and the reason in a sentence.
 
-        if problem.stochastic:
-            return Extragradient(1e-2), "a sampled saddle: extragradient with a constant step"
-        return Extragradient(), "a saddle: extragradient with its step found by backtracking"
-    if isinstance(problem, AbstractLevels):
-        from .bilevel.constrained import ConstrainedBilevel
-        from .bilevel.implicit_gradient import ImplicitGradient
-        from .bilevel.proximal_lagrangian import ProximalLagrangian
-
-        if isinstance(problem, ConstrainedBilevel):
-            return ProximalLagrangian(), "constraints couple the levels: the proximal Lagrangian"
-        return ImplicitGradient(), "two levels: implicit differentiation of the lower one"
+    What is loaded with the package is registered here, any other family's problems with that.
+    """
     raise ValueError(f"no default method answers {type(problem).__name__}: name one.")
+
+
+@choose.register(AbstractObjective)
+def _(problem: AbstractObjective) -> tuple[Any, str]:
+    if problem.stochastic:
+        return optax.adam(1e-3), "the objective is sampled: a stochastic first-order method"
+    size, unknowns = _unknowns(problem)
+    if size <= HESSIAN_LIMIT:
+        return DENSE_NEWTON, f"an objective of {unknowns}: dense, by its squares if it has them"
+    return TruncatedNewton(), f"an objective of {unknowns}: products with the Hessian only"
+
+
+@choose.register(RiskParity)
+def _(problem: RiskParity) -> tuple[Any, str]:
+    unknowns = _unknowns(problem)[1]
+    return RiskParityCCD(), f"risk parity of {unknowns}: each in turn has a closed form"
+
+
+@choose.register(AbstractResidual)
+def _(problem: AbstractResidual) -> tuple[Any, str]:
+    size, unknowns = _unknowns(problem)
+    if size <= DENSE_LIMIT:
+        return ADAPTIVE_LEVENBERG_MARQUARDT, f"a system of {unknowns}: dense Jacobians"
+    return TruncatedGaussNewton(), f"a system of {unknowns}: products with the Jacobian only"
+
+
+@choose.register(LeastSquares)
+def _(problem: LeastSquares) -> tuple[Any, str]:
+    size, unknowns = _unknowns(problem)
+    if size <= DENSE_LIMIT:
+        return ADAPTIVE_LEVENBERG_MARQUARDT, f"least squares in {unknowns}: dense Jacobians"
+    return TruncatedNewton(), f"an objective of {unknowns}: products with the Hessian only"
+
+
+@choose.register(AbstractBounded)
+def _(problem: AbstractBounded) -> tuple[Any, str]:
+    size, unknowns = _unknowns(problem)
+    within = f"a system of {unknowns} within bounds"
+    if size <= DENSE_LIMIT:
+        return BoundedTrustRegion(), f"{within}: dense Jacobians"
+    return BoundedTruncatedGaussNewton(), f"{within}: products with the Jacobian only"
+
+
+@choose.register(LinearSystem)
+def _(problem: LinearSystem) -> tuple[Any, str]:
+    return lx.AutoLinearSolver(well_posed=None), "a linear system: by the operator's structure"
+
+
+@choose.register(Composite)
+def _(problem: Composite) -> tuple[Any, str]:
+    return ProximalGradient(), "a composite objective: its step found by backtracking"
 
 
 def successors(
@@ -139,3 +155,9 @@ def successors(
 
 PATHS = (HomotopyNewton(), HomotopyNewton(backwards=True))
 _STUCK = [int(status._value) for status in (Status.not_a_root, Status.stalled)]  # pyright: ignore
+
+
+def _unknowns(problem: AbstractProblem) -> tuple[int, str]:
+    """How many there are, also in words."""
+    size = sum(leaf.size for leaf in jax.tree.leaves(problem.y0))
+    return size, "1 unknown" if size == 1 else f"{size} unknowns"

@@ -145,7 +145,7 @@ def test_every_public_name_is_in_the_reference():
 
     reference = "\n".join(file.read_text() for file in (ROOT / "docs" / "reference").glob("*.md"))
     shown = set(re.findall(r"^::: ([\w.]+)$", reference, re.MULTILINE))
-    documented = {name for name in vars(rp) if not name.startswith("_")}
+    documented = {name for name in dir(rp) if not name.startswith("_")}
     modules = {name for name in documented if isinstance(getattr(rp, name), type(rp))}
     missing = {name for name in documented - modules if f"raphson.{name}" not in shown}
     assert not missing

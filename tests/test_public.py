@@ -35,9 +35,9 @@ def run(script):
 def public(module):
     """The public members of a module of ours, by name."""
     return {
-        name: member
-        for name, member in vars(module).items()
-        if not name.startswith("_") and not inspect.ismodule(member)
+        name: getattr(module, name)
+        for name in dir(module)
+        if not name.startswith("_") and not inspect.ismodule(getattr(module, name))
     }
 
 
@@ -75,6 +75,24 @@ changed = [name for name, value in jax.config.values.items() if before.get(name,
 print(sorted(set({HEAVY!r}) & set(sys.modules)), changed, solution.value.dtype)
 """
     assert run(script).strip() == "[] [] float32"
+
+
+def test_what_few_ask_for_is_loaded_when_it_is_named():
+    script = """
+import sys
+import raphson as rp
+later = ("bilevel", "probes", "problems", "saddle", "train")
+loaded = lambda: [name for name in later if f"raphson.{name}" in sys.modules]
+print(loaded(), set(later) <= set(dir(rp)))
+rp.Saddle, rp.probes, rp.train
+print(loaded())
+from raphson import Bilevel
+print(Bilevel is rp.bilevel.Bilevel)
+"""
+    first, second, third = run(script).splitlines()
+    assert first == "[] True"
+    assert second == "['probes', 'saddle', 'train']"
+    assert third == "True"
 
 
 # --- Names and docstrings ---------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Bilevel problems: find x where F(x, y) is least, with y least for f(x, y)."""
 
+from . import _default as _default
 from .averaged_multipliers import AveragedMultipliers as AveragedMultipliers
 from .blocks import MultiBlockBilevel as MultiBlockBilevel
 from .blockwise_variance_reduction import (

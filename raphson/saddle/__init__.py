@@ -1,5 +1,6 @@
 """Saddle points, games and variational inequalities."""
 
+from . import _default as _default
 from .accelerated_primal_dual import AcceleratedPrimalDual as AcceleratedPrimalDual
 from .competitive_gradient import CompetitiveGradient as CompetitiveGradient
 from .composite import CompositeSaddle as CompositeSaddle
