@@ -284,7 +284,7 @@ def methods(
         {
             "method": entrant.name,
             "family": entrant.family,
-            "question": entrant.method().question.__name__,
+            "question": entrant.question.__name__,
             "summary": entrant.summary,
             "ours": entrant.ours,
         }

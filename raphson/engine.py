@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import functools
 import json
 import math
 import os
@@ -89,27 +88,33 @@ def solve(
         >>> solution.value.round(3).tolist(), bool(solution.converged)
         ([3.0, 3.0], True)
     """
-    problem, method, reason = _checked(problem, method, key, max_steps)
+    problem, chosen, reason = _checked(problem, method, key, max_steps)
     rtol, atol = _tolerances(problem, rtol, atol)
     with refusing():
-        if _watcher.get() is not None and not _is_traced((problem, method, key)):
+        if _watcher.get() is not None and not _is_traced((problem, chosen, key)):
             watched = trace(
                 problem, method, key=key, rtol=rtol, atol=atol, max_steps=max_steps, throw=False
             )
             solution = watched.solution
-        elif isinstance(method, HostMethod) and not _is_traced((problem, method, key)):
-            run = method.run(problem, key, rtol, atol, max_steps)
-            solution = _ended(problem, method, run, rtol, atol, reason)
+        elif isinstance(chosen, HostMethod) and not _is_traced((problem, chosen, key)):
+            run = chosen.run(problem, key, rtol, atol, max_steps)
+            solution = _ended(problem, chosen, run, rtol, atol, reason)
         else:
-            limit = np.int32(max_steps)
-            solution = compiled(_solved, problem, method, key, rtol, atol, limit, reason)
+
+            def found(method: AbstractMethod, limit: int, reason: str) -> Solution:
+                return compiled(_solved, problem, method, key, rtol, atol, np.int32(limit), reason)
+
+            solution = found(chosen, max_steps, reason)
             if reason and not isinstance(solution.status._value, Tracer):
-                solution = _carried_on(problem, solution, key, rtol, atol, max_steps)
+                solution = _carried_on(problem, solution, max_steps, found)
     return raise_unless_usable(solution) if throw else solution
 
 
 def _carried_on(
-    problem: AbstractProblem, solution: Solution, key: Any, rtol: Any, atol: Any, max_steps: int
+    problem: AbstractProblem,
+    solution: Solution,
+    max_steps: int,
+    found: Callable[[AbstractMethod, int, str], Solution],
 ) -> Solution:
     """The solution of what takes over where the chosen method failed, if it has an answer."""
     methods, reason = successors(problem, solution)
@@ -117,18 +122,21 @@ def _carried_on(
         left = max_steps - int(solution.stats.steps)
         if left <= 0:
             break
-        limit = np.int32(min(left, SUCCESSOR_STEPS))
-        other = compiled(_solved, problem, method, key, rtol, atol, limit, reason)
+        other = found(method, min(left, SUCCESSOR_STEPS), reason)
         # What all have taken is what the answer costs.
         spent = (solution.stats.steps, solution.stats.counts)
         steps, counts = jax.tree.map(jnp.add, spent, (other.stats.steps, other.stats.counts))
-        solved = bool(other.usable)
-        kept = other if solved else solution
+        last = bool(other.usable) or int(other.status._value) in _FROM_OUTSIDE
+        kept = other if last else solution
         stats = Stats(steps, counts, kept.stats.method, reason)
         solution = eqx.tree_at(lambda s: s.stats, kept, stats)
-        if solved:
+        if last:
             break
     return solution
+
+
+# What ends a run from outside ends all that would follow.
+_FROM_OUTSIDE = [int(status._value) for status in (Status.interrupted, Status.time_limit)]  # pyright: ignore
 
 
 def _checked(
@@ -418,18 +426,45 @@ def trace(
     tolerance(checkpoint_seconds, "checkpoint_seconds")
     if checkpoint is not None and not isinstance(checkpoint, str | Path):
         raise ValueError(f"`checkpoint` must be the path of a file, got {checkpoint!r}.")
-    history = _History(problem, method, every, time_limit, _both(callback, _watcher.get()))
-    if isinstance(method, HostMethod):
-        if checkpoint is not None:
-            raise ValueError(f"`checkpoint` needs a compiled loop, and {method.name} has its own.")
-        start = lambda: method.run(problem, key, rtol, atol, max_steps, history.look)
-    else:
-        saved = None if checkpoint is None else _Checkpoint(Path(checkpoint), checkpoint_seconds)
-        start = functools.partial(
-            _stepped, problem, method, key, rtol, atol, max_steps, history, saved
-        )
+    if checkpoint is not None and isinstance(method, HostMethod):
+        raise ValueError(f"`checkpoint` needs a compiled loop, and {method.name} has its own.")
+    saved = None if checkpoint is None else _Checkpoint(Path(checkpoint), checkpoint_seconds)
+    history = _History(problem, every, time_limit, _both(callback, _watcher.get()))
+
+    # What takes over is not saved: a run that is taken up again comes to it again.
+    def found(method: AbstractMethod, limit: int, reason: str, saved: Any = None) -> Solution:
+        history.follow(method)
+        return _watched(problem, method, key, rtol, atol, limit, reason, history, saved)
+
+    solution = found(method, max_steps, reason, saved)
+    if reason:
+        try:
+            solution = _carried_on(problem, solution, max_steps, found)
+        except KeyboardInterrupt:
+            solution = eqx.tree_at(lambda s: s.status, solution, Status.interrupted)
+    if throw:
+        raise_unless_usable(solution)
+    return history.trace(solution)
+
+
+def _watched(
+    problem: AbstractProblem,
+    method: AbstractMethod,
+    key: Array | None,
+    rtol: Any,
+    atol: Any,
+    max_steps: int,
+    reason: str,
+    history: _History,
+    saved: _Checkpoint | None,
+) -> Solution:
+    """The solution of one method, with its history kept."""
+    ending = None
     try:
-        run, ending = start(), None
+        if isinstance(method, HostMethod):
+            run = method.run(problem, key, rtol, atol, max_steps, history.look)
+        else:
+            run = _stepped(problem, method, key, rtol, atol, max_steps, history, saved)
     except _Stopped as stopped:
         run, ending = history.run, stopped.status
     except KeyboardInterrupt:
@@ -439,10 +474,7 @@ def trace(
     if ending is not None and _is_running(run):
         run = eqx.tree_at(lambda r: r.status, run, ending)
     history.look(run, history.spent, final=True)
-    solution = _ended(problem, method, run, rtol, atol, reason)
-    if throw:
-        raise_unless_usable(solution)
-    return history.trace(solution)
+    return _ended(problem, method, run, rtol, atol, reason)
 
 
 def _stepped(
@@ -466,7 +498,7 @@ def _stepped(
     _, first = timed(_begun, key, rtol, atol)
     run, seconds = timed(_begun, key, rtol, atol)
     _, none = timed(_advanced, run, rtol, atol, np.int32(0))
-    history.compile_seconds = max(0.0, first - seconds) + none
+    history.compile_seconds += max(0.0, first - seconds) + none
     if saved is not None:
         run, seconds = saved.restored(run, history, seconds)
     chunk = 1
@@ -518,39 +550,55 @@ class _History:
     def __init__(
         self,
         problem: AbstractProblem,
-        method: AbstractMethod,
         every: int | None,
         time_limit: float | None,
         callback: Callable[[Record], Any] | None,
     ):
-        self.problem, self.method, self.callback = problem, method, callback
+        self.problem, self.callback = problem, callback
         self.every, self.time_limit = every, time_limit
+        self.method: Any = None
         self.run: Any = None
         self.spent = self.resumed_from = self.compile_seconds = 0.0
         self.records: list[Record] = []
+        # What the methods before this one have taken.
+        self.steps_before, self.seconds_before = 0, 0.0
+        self.counts_before: dict[str, int] = {}
+
+    def follow(self, method: AbstractMethod) -> None:
+        """Go on with the run of `method`, after that of another if there was one."""
+        if self.run is not None:
+            self.steps_before += int(self.run.step)
+            self.seconds_before += self.spent
+            self.counts_before = self.counts(self.run)
+        self.method, self.run, self.spent = method, None, 0.0
+
+    def counts(self, run: Run) -> dict[str, int]:
+        """The oracle calls until then."""
+        counts = counts_of(self.problem, run.memory)
+        return {name: int(n) + self.counts_before.get(name, 0) for name, n in counts.items()}
 
     def next_look(self, step: int) -> int:
-        """The step after `step` at which to look."""
+        """The step after `step` of this run at which to look."""
+        step += self.steps_before
         if self.every is not None:
-            return (step // self.every + 1) * self.every
-        return max(step + 1, int(step * LOOK_GROWTH))
+            return (step // self.every + 1) * self.every - self.steps_before
+        return max(step + 1, int(step * LOOK_GROWTH)) - self.steps_before
 
     def look(self, run: Run, seconds: float, final: bool = False) -> None:
         """Record the run if it is time to; end it if its time is over or the callback says so."""
         self.run, self.spent = run, seconds
-        step = int(run.step)
-        last = self.records[-1].step if self.records else -1
+        step, seconds = int(run.step), self.seconds_before + seconds
+        last = self.records[-1].step - self.steps_before if self.records else -1
         if step > last and (final or last < 0 or step >= self.next_look(last)):
             answer = _answer(self.problem, self.method, run)
             measures = compiled(_measured, self.problem.bare, answer)
-            counts = counts_of(self.problem, run.memory)
             # A compiled function answers a dict in the order of its names.
             first = {"residual": float(measures.pop("residual"))}
             record = Record(
-                step,
+                self.steps_before + step,
                 seconds,
                 first | {name: float(value) for name, value in measures.items()},
-                {name: int(count) for name, count in counts.items()},
+                self.counts(run),
             )
             self.records.append(record)
             if self.callback is not None and self.callback(record) and not final:

@@ -95,3 +95,53 @@ def test_more_equations_than_unknowns_have_no_path():
     solution = rp.root(fn, 3.0, throw=False)
     assert rp.status_name(solution.status) == "not_a_root"
     assert solution.stats.reason == "a system of 1 unknown: dense Jacobians"
+
+
+def test_a_watched_run_goes_on_as_others_do():
+    problem = rp.Counted(rp.RootFind(freudenstein_roth, START))
+    seen = []
+    with rp.watch(seen.append):
+        watched = rp.solve(problem)
+    solution = rp.solve(problem)
+
+    np.testing.assert_allclose(watched.value, solution.value, rtol=1e-12)
+    assert watched.stats.reason == solution.stats.reason
+    assert watched.stats.method == "HomotopyNewton"
+    assert int(watched.stats.steps) == int(solution.stats.steps) == seen[-1].step
+    assert seen[-1].counts == {name: int(n) for name, n in solution.stats.counts.items()}
+
+
+def test_the_history_of_all_is_one():
+    problem = rp.RootFind(freudenstein_roth, START)
+    alone = rp.trace(problem, rp.roots.AdaptiveLevenbergMarquardt(), every=3)
+    history = rp.trace(problem, every=3)
+    assert set(np.diff(history.steps[:-1])) <= {1, 2, 3}
+    spent = int(alone.solution.stats.steps)
+    assert history.steps[-1] > spent
+    np.testing.assert_array_equal(history.steps[: len(alone.steps)], alone.steps)
+    known = history.steps <= spent
+    np.testing.assert_array_equal(history.measures["residual"][known], alone.measures["residual"])
+    assert np.all(np.diff(history.seconds) > 0)
+    assert history.compile_seconds > alone.compile_seconds / 2
+
+
+@pytest.mark.parametrize("ending", ["interrupted", "time_limit"])
+def test_what_ends_a_run_from_outside_ends_what_would_follow(ending):
+    problem = rp.RootFind(freudenstein_roth, START)
+    spent = int(rp.trace(problem, rp.roots.AdaptiveLevenbergMarquardt()).solution.stats.steps)
+    if ending == "interrupted":
+        history = rp.trace(problem, every=1, callback=lambda record: record.step > spent + 1)
+    else:
+        # By then some time has passed, however fast the machine.
+        history = rp.trace(problem, time_limit=1e-9, callback=lambda record: False)
+    assert rp.status_name(history.solution.status) == ending
+    assert int(history.solution.stats.steps) <= spent + 2
+
+
+def test_what_takes_over_is_taken_up_again(tmp_path):
+    problem = rp.RootFind(freudenstein_roth, START)
+    whole = rp.trace(problem, checkpoint=tmp_path / "run")
+    again = rp.trace(problem, checkpoint=tmp_path / "run")
+    np.testing.assert_array_equal(whole.solution.value, again.solution.value)
+    np.testing.assert_array_equal(whole.steps, again.steps)
+    assert whole.solution.stats.method == again.solution.stats.method == "HomotopyNewton"

@@ -20,16 +20,20 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from .. import defaults, train
+from .. import defaults, squares, train
+from ..bilevel import _default as of_levels
 from ..families import FAMILIES, methods
 from ..lifts import OptaxMethod, as_method
 from ..method import AbstractMethod
 from ..problem import AbstractProblem, Known
+from ..saddle import _default as of_saddles
 from .peers import PEERS, RATE
 
 # Families whose methods take a step size that no theory gives: it is tuned, and is named so.
 TUNED = {"saddle": ("step_size",), "bilevel": ("upper", "step_size", "upper_step_size")}
 RATE_OF_VARIANTS = 0.1
+# What chooses where no method is named.
+CHOICE = (defaults, squares, of_saddles, of_levels)
 # What races under a name of its own beside the method with its defaults.
 VARIANTS: dict[str, dict[str, Any]] = {
     "Extragradient.past": {"variant": "past"},
@@ -66,23 +70,35 @@ class Entrant:
     rate: float | None = None
     rated: str | None = None
 
-    def method(self, rate: float | None = None) -> AbstractMethod:
-        """The method, ready to run, at its own learning rate if none is given."""
+    def method(self, rate: float | None = None) -> AbstractMethod | None:
+        """The method, ready to run, at its own learning rate if none is given.
+
+        None of the entrant `default`, which leaves the choice to `solve`.
+        """
         if self.rate is None:
-            return as_method(self.make())
+            made = self.make()
+            return None if made is None else as_method(made)
         rate = self.rate if rate is None else rate
         if self.rated is not None:
             return self.make(**{self.rated: rate})
         return Rated(self.make, jnp.asarray(rate))
 
+    @property
+    def question(self) -> type[AbstractProblem]:
+        """The class of problems that it answers."""
+        method = self.method()
+        return AbstractProblem if method is None else method.question
+
     def answers(self, problem: AbstractProblem) -> bool:
         """Whether it can be raced on a problem."""
         method = self.method()
+        if method is None:
+            if getattr(problem, "stochastic", False):
+                return False  # the choice is Adam, at a rate that nobody tuned
+            method = as_method(defaults.choose(problem)[0])
         if not isinstance(problem, method.question):
             return False
-        if isinstance(method, Default) and getattr(problem, "stochastic", False):
-            return False  # the choice is Adam, at a rate that nobody tuned
-        if self.family in TUNED or isinstance(method, Default):
+        if self.family in (*TUNED, "raphson"):
             # What suits their question may be refused still: sets, or batches, or a pair of steps.
             with contextlib.suppress(ValueError):
                 eqx.filter_eval_shape(method.init, problem, problem.y0, jax.random.key(0))
@@ -93,25 +109,9 @@ class Entrant:
     def draws(self, problem: AbstractProblem) -> bool:
         """Whether its run on a problem depends on the seed."""
         method = self.method()
+        if method is None:
+            return False
         return method.stochastic or (method.samples and getattr(problem, "stochastic", False))
-
-
-class Default(AbstractMethod[Any]):
-    """What `solve` chooses where no method is named."""
-
-    question: ClassVar[type[AbstractProblem]] = AbstractProblem
-
-    def suited(self, problem: AbstractProblem) -> tuple[AbstractProblem, AbstractMethod]:
-        return _chosen(problem).suited(problem)
-
-    def init(self, problem: Any, y: Any, key: Array | None) -> Any:
-        return _chosen(problem).init(problem, y, key)
-
-    def step(self, problem: Any, y: Any, state: Any) -> tuple[Any, Any]:
-        return _chosen(problem).step(problem, y, state)
-
-    def answer(self, problem: Any, y: Any, state: Any) -> Any:
-        return _chosen(problem).answer(problem, y, state)
 
 
 class Rated(AbstractMethod[Any]):
@@ -156,8 +156,9 @@ def entrants() -> dict[str, Entrant]:
         and next(iter(inspect.signature(make).parameters), "") == "learning_rate"
     ]
     # Whatever method changes, the choice may be that one.
-    whole = "".join(entrant.version for entrant in ours) + inspect.getsource(defaults)
-    first = Entrant("default", "raphson", _first_line(Default), Default, True, True, _hash(whole))
+    whole = "".join([entrant.version for entrant in ours] + [inspect.getsource(m) for m in CHOICE])
+    summary = "what `solve` chooses where no method is named"
+    first = Entrant("default", "raphson", summary, lambda: None, True, True, _hash(whole))
     peers = [_theirs(name) for name in PEERS]
     return {entrant.name: entrant for entrant in (first, *ours, *peers)}
 
@@ -207,10 +208,6 @@ def _theirs(name: str) -> Entrant:
     version = metadata.version(library)
     summary = _with_rate(peer.summary, peer.rate)
     return Entrant(name, library, summary, peer.make, False, peer.usual, version, peer.rate)
-
-
-def _chosen(problem: Any) -> AbstractMethod:
-    return as_method(defaults.choose(problem)[0])
 
 
 def _hash(text: str) -> str:

@@ -74,7 +74,7 @@ def plan(
         if not any(method.answers(problem) for problem in problems.values()):
             asked = sorted({type(problem).__name__ for problem in problems.values()})
             raise ValueError(
-                f"{method.name} answers {method.method().question.__name__}, "
+                f"{method.name} answers {method.question.__name__}, "
                 f"which none of the problems is: {', '.join(asked)}."
             )
     return [

@@ -14,6 +14,7 @@ EASY = [
     rp.Minimize(lambda y, _: jnp.sum((y - 1) ** 2), jnp.zeros(2)),
     rp.LeastSquares(lambda y, _: y - 1, jnp.zeros(2)),
     rp.RootFind(lambda y, _: y + y**3 / 10 - 1, jnp.zeros(2)),
+    rp.RootFind(lambda y, _: y**3 - 2 * y + 2, jnp.zeros(1)),  # at rest off a root, then a path
     rp.FixedPoint(lambda y, _: jnp.cos(y), jnp.zeros(2)),
     rp.BoundedLeastSquares(lambda y, _: y - 1, jnp.zeros(2), -2.0, 2.0),
     rp.LinearSystem(lx.MatrixLinearOperator(A, lx.positive_semidefinite_tag), jnp.ones(2)),
@@ -24,11 +25,10 @@ def test_the_default_races_as_solve_runs_it():
     default = entrant("default")
     for problem in EASY:
         assert default.answers(problem)
-        chosen, named = (
-            rp.solve(problem, method, throw=False) for method in (None, default.method())
-        )
-        np.testing.assert_array_equal(chosen.value, named.value)
-        assert int(chosen.stats.steps) == int(named.stats.steps)
+        solved, raced = rp.solve(problem), rp.trace(problem, default.method())
+        np.testing.assert_array_equal(solved.value, raced.solution.value)
+        assert int(solved.stats.steps) == int(raced.solution.stats.steps) == raced.steps[-1]
+        assert solved.stats.reason == raced.solution.stats.reason != ""
     sampled = rp.FiniteSum(lambda y, x, _: (y - x) ** 2, jnp.zeros(()), jnp.ones(4), batch_size=2)
     assert not default.answers(sampled)
 
