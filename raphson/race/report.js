@@ -2,6 +2,8 @@
 const race = JSON.parse(document.getElementById("race").textContent);
 const view = { x: "calls", y: "residual", problem: 0, hidden: new Set() };
 const UNITS = { calls: "oracle calls", seconds: "seconds", steps: "steps" };
+// More problems than this fill a screen.
+const MANY = 20;
 const MEASURES = { residual: "residual", gap: "value − best", held_out: "loss held out" };
 const NAMES = { gap: "duality gap", held_out_error: "error held out", attacked_error: "error under attack" };
 const named = (name, problem) =>
@@ -223,6 +225,8 @@ function drawPanel(panel) {
   draw(panel.querySelector(".small"), ...convergence(panel.index, false));
 }
 function grid() {
+  // What all have shown comes first where nobody would look at each.
+  if (race.problems.length > MANY) element("convergence").before(element("profiles"));
   race.problems.forEach((problem, i) => {
     const panel = Object.assign(document.createElement("div"), { className: "panel", index: i, title: "Look closer" });
     const group = problem.name.includes("/") ? problem.name.split("/")[0] + "/" : "";

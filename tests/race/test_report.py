@@ -76,8 +76,8 @@ def test_a_report_needs_a_run(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-def test_a_browser_draws_it(page, tmp_path):
+def drawn(page, tmp_path):
+    """The page as a browser has it once its scripts have run."""
     flags = [
         "--headless",
         "--no-sandbox",
@@ -97,9 +97,23 @@ def test_a_browser_draws_it(page, tmp_path):
         check=True,
     )
     assert "Uncaught" not in done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_a_browser_draws_it(page, tmp_path):
+    dom = drawn(page, tmp_path)
     # A panel for each problem, a large plot and two profiles, with lines in each.
-    assert len(re.findall(r'class="[^"]*js-plotly-plot', done.stdout)) == 3 + 3
-    assert len(re.findall(r'class="trace scatter', done.stdout)) >= 3 + 3 + 2
+    assert len(re.findall(r'class="[^"]*js-plotly-plot', dom)) == 3 + 3
+    assert len(re.findall(r'class="trace scatter', dom)) >= 3 + 3 + 2
+    assert dom.index('id="convergence"') < dom.index('id="profiles"')
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_of_many_problems_the_profiles_come_first(tmp_path, record):
+    runs = [record(f"p{i}", "LazyNewton", 10) for i in range(25)]
+    dom = drawn(write_report(runs, tmp_path / "race.html"), tmp_path)
+    assert dom.index('id="profiles"') < dom.index('id="convergence"')
 
 
 def test_measures_of_a_problems_own_are_on_the_page(tmp_path, record):
