@@ -13,7 +13,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from ..smooth.saddle_free_newton import krylov_spectrum
+from ..smooth._krylov import krylov_spectrum
 from ..validate import require_number, whole_number
 from ._core import like, require, require_given, single
 

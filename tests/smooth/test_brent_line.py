@@ -9,7 +9,7 @@ import scipy.optimize
 import raphson as rp
 from raphson.problems import quadratic, rosenbrock
 from raphson.smooth import BrentLine
-from raphson.smooth.brent_line import brent, line_minimum
+from raphson.smooth._line_minimum import brent, line_minimum
 from tests.smooth.paths import chain, path
 
 LINES = {
