@@ -4,7 +4,7 @@ The problems are those of CUTEst by their formulas, at this size. Each solver ha
 own, the problem from its own start, and the point that it returns
 is judged by |g| <= 1e-6 max(1, |g_0|). Memory is by how much the process grew beyond one value and
 gradient, in vectors of the problem's size, compilers included; of the default what its compiled
-program needs beside its data is printed, too. Times are of a second run, compiled.
+program needs beside its data is printed, too. Times are medians of up to nine runs, compiled.
 
     python benchmarks/large_scale.py [--size 1000000] [--only NAME ...]
 """
@@ -14,11 +14,14 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import statistics
 import subprocess
 import sys
 import time
 
 SOLVERS = ("raphson", "scipy.L-BFGS-B", "scipy.CG", "scipy.Newton-CG")
+# So often a solver is timed, or for so many seconds.
+REPEATS, LONGEST = 9, 10.0
 
 
 def arwhead(y):
@@ -111,13 +114,15 @@ def measured(name, solver, size):
             ).x
 
     run(y0)
-    start = time.perf_counter()
-    answer = jax.block_until_ready(run(y0))
-    seconds = time.perf_counter() - start
+    times = []
+    while len(times) < REPEATS and sum(times) < LONGEST:
+        start = time.perf_counter()
+        answer = jax.block_until_ready(run(y0))
+        times.append(time.perf_counter() - start)
     slope = float(jnp.linalg.norm(both(jnp.asarray(answer))[1]))
     return {
         "n": y0.size,
-        "seconds": seconds,
+        "seconds": statistics.median(times),
         "vectors": (peak() - before) / y0.nbytes,
         "temporary": temporary,
         "solved": slope <= tolerance,

@@ -11,8 +11,6 @@ import jax.numpy as jnp
 import optax.tree as otu
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
-from ..method import finite
-
 # So many steps in a row that win nothing beyond rounding are taken for rest.
 PATIENCE = 50
 
@@ -52,42 +50,63 @@ def steihaug(
     radius: Float[Array, ""],
     tolerance: Float[Array, ""],
     max_products: int,
+    inverse: PyTree[Array] | None = None,
 ) -> tuple[PyTree[Array], Float[Array, ""]]:
     """The step h that goes down <g, h> + <H h, h> / 2 by conjugate gradients, and how far it falls.
 
     Args:
         product: v to H v.
         g: the gradient.
-        radius: of the ball; h ends on its border where a direction has no positive curvature, too.
-        tolerance: of |g + H h|.
+        radius: of the ball |h|_W <= r, |h|_W^2 = <h, W h>; h ends on its border where a direction
+            has no positive curvature, too.
+        tolerance: of g + H h, in the norm of W^-1.
         max_products: how many products may be taken.
+        inverse: the diagonal of W^-1, which preconditions; ones by default.
     """
+    downhill = lambda v: otu.scale(-1, v if inverse is None else otu.mul(inverse, v))
 
     def going(carry: Any) -> Array:
         *_, ended, count = carry
         return ~ended & (count < max_products)
 
     def body(carry: Any) -> Any:
-        h, residual, p, square, _, count = carry
+        # Of many unknowns each inner product takes as long as the rest of a line: those in the
+        # norm of W follow from each other.
+        h, residual, p, fall, square, (hh, hp, pp), _, count = carry
         Hp = product(p)
-        # Where there is no Hessian the model is linear along p.
-        Hp = otu.where(finite(Hp), Hp, otu.zeros_like(Hp))
         curvature = otu.vdot(p, Hp)
-        pp, hp, hh = otu.vdot(p, p), otu.vdot(h, p), otu.vdot(h, h)
+        # Where there is no Hessian the model is linear along p.
+        there = jnp.isfinite(curvature)
+        Hp, curvature = otu.where(there, Hp, otu.zeros_like(Hp)), jnp.where(there, curvature, 0)
         room = jnp.maximum(radius**2 - hh, 0)
         to_border = (jnp.sqrt(hp**2 + pp * room) - hp) / pp
         alpha = square / curvature
         leaves = ~jnp.greater(curvature, 0) | (alpha >= to_border)
         alpha = jnp.where(leaves, to_border, alpha)
         h, residual = otu.add_scale(h, alpha, p), otu.add_scale(residual, alpha, Hp)
-        last, square = square, otu.vdot(residual, residual)
-        p = otu.add_scale(otu.scale(-1, residual), square / last, p)
-        return h, residual, p, square, leaves | (jnp.sqrt(square) <= tolerance), count + 1
+        fall += alpha * (square - alpha * curvature / 2)
+        last, square = square, squared(residual, inverse)
+        beta = square / last
+        p = otu.add_scale(downhill(residual), beta, p)
+        hh += alpha * (2 * hp + alpha * pp)
+        hp, pp = beta * (hp + alpha * pp), square + beta**2 * pp
+        ended = leaves | (jnp.sqrt(square) <= tolerance)
+        return h, residual, p, fall, square, (hh, hp, pp), ended, count + 1
 
-    start = (otu.zeros_like(g), g, otu.scale(-1, g), otu.vdot(g, g), jnp.array(False), 0)
-    h, residual, *_ = jax.lax.while_loop(going, body, start)
-    # The residual is g + H h, so that this is -<g, h> - <H h, h> / 2.
-    return h, jnp.asarray(otu.vdot(otu.add(g, residual), otu.scale(-0.5, h)))
+    square = squared(g, inverse)
+    zero = jnp.zeros_like(square)
+    start = otu.zeros_like(g), g, downhill(g), zero, square
+    carry = *start, (zero, zero, square), jnp.array(False), 0
+    h, _, _, fall, *_ = jax.lax.while_loop(going, body, carry)
+    return h, fall
+
+
+def squared(v: PyTree[Array], weights: PyTree[Array] | None = None) -> Float[Array, ""]:
+    """|v|_W^2 = <v, W v> for a diagonal W, ones by default."""
+    if weights is None:
+        return jnp.asarray(otu.norm(v, squared=True))
+    # A sum reads both once, where an inner product would write W v first.
+    return jnp.asarray(otu.sum(jax.tree.map(lambda v, w: v * v * w, v, weights)))
 
 
 def moved(
@@ -100,6 +119,9 @@ def moved(
 ) -> tuple[PyTree[Array], TrustRegion]:
     """The step h, of which the model promised a decrease, if f bears it out, and the next region.
 
+    Where f falls over 1.5 times as far as promised, the curvature that bounds h is gone beyond it:
+    h is doubled as long as f falls.
+
     Args:
         problem: the problem.
         y: the iterate.
@@ -108,66 +130,47 @@ def moved(
         promised: how much the model falls along h.
         norm: in which the region is a ball.
     """
+    # Near a solution the decrease drowns in the rounding of f, which must not reject a step; nor
+    # does one that may be rounding tell of the model.
     eps = jnp.finfo(region.value.dtype).eps
-    stretch, trial, value, gradient = _stretched(problem, y, region, h, promised)
-
-    # Near a solution the decrease drowns in the rounding of f, which must not reject a step.
     rounding = 10 * eps * jnp.abs(region.value)
-    ratio = (region.value - value + rounding) / (promised + rounding)
-    accepted = (ratio >= 0.1) & finite(gradient)
-    length = stretch * norm(h)
-    at_border = length >= 0.99 * region.radius
-    grown = jnp.where((ratio >= 0.75) & at_border, 2 * length, region.radius)
-    radius = jnp.where(ratio >= 0.25, grown, length / 2)
-
-    still = [jnp.all(a == b) for a, b in zip(*map(jax.tree.leaves, (trial, y)), strict=True)]
-    slope = otu.norm(gradient)
-    halved = accepted & (slope <= region.least / 2)
-    won = halved | (accepted & (region.value - value > rounding))
-    idle = jnp.where(jnp.all(jnp.array(still)), PATIENCE, jnp.where(won, 0, region.idle + 1))
-    y, value, gradient = jax.tree.map(
-        lambda new, old: jnp.where(accepted, new, old),
-        (trial, value, gradient),
-        (y, region.value, region.gradient),
-    )
-    least = jnp.where(halved, slope, region.least)
-    return y, TrustRegion(value, gradient, radius, least, idle)
-
-
-def _stretched(
-    problem: Any,
-    y: PyTree[Array],
-    region: TrustRegion,
-    h: PyTree[Array],
-    promised: Float[Array, ""],
-) -> tuple[Array, PyTree[Array], Array, PyTree[Array]]:
-    """How often h is taken, the point that it leads to, and f and its gradient there.
-
-    Where f falls over 1.5 times as far as promised, the curvature that bounds h is gone beyond it:
-    h is doubled as long as f falls.
-    """
-    # A decrease that may be rounding tells nothing of the model.
-    told = promised > 1e3 * jnp.finfo(region.value.dtype).eps * jnp.abs(region.value)
+    told = promised > 100 * rounding
 
     def going(carry: Any) -> Array:
         return carry[-1]
 
     def doubled(carry: Any) -> Any:
-        last, *reached, _ = carry
+        last, first_ratio, *reached, _ = carry
         first, stretch = last < 1, 2 * last
         trial = otu.add_scale(y, stretch, h)
         value, gradient = problem.value_and_gradient(trial)
-        farther = (value < reached[1]) & finite(gradient)
+        slope = otu.norm(gradient)
+        ratio = (region.value - value + rounding) / (promised + rounding)
+        better = jnp.where(first, ratio >= 0.1, value < reached[1]) & jnp.isfinite(slope)
         beyond = told & (region.value - value >= 1.5 * promised)
-        stretch, *reached = jax.tree.map(
-            lambda new, old: jnp.where(first | farther, new, old),
-            (stretch, trial, value, gradient),
-            (last, *reached),
+        reached = jax.tree.map(
+            lambda new, old: jnp.where(better, new, old), [trial, value, gradient, slope], reached
         )
-        return stretch, *reached, farther & (beyond | ~first)
+        stretch = jnp.where(first | better, stretch, last)
+        return stretch, jnp.where(first, ratio, first_ratio), *reached, better & (beyond | ~first)
 
     # The step itself is the doubled half.
-    half = jnp.full((), 0.5, region.value.dtype)
-    start = (half, y, region.value, region.gradient, jnp.array(True))
-    stretch, trial, value, gradient, _ = jax.lax.while_loop(going, doubled, start)
-    return stretch, trial, value, gradient
+    half, none, far = (jnp.full((), n, region.value.dtype) for n in (0.5, 0, jnp.inf))
+    start = half, none, y, region.value, region.gradient, far, jnp.array(True)
+    stretch, ratio, after, value, gradient, slope, _ = jax.lax.while_loop(going, doubled, start)
+
+    length = stretch * norm(h)
+    at_border = length >= 0.99 * region.radius
+    grown = jnp.where((ratio >= 0.75) & at_border, 2 * length, region.radius)
+    radius = jnp.where(ratio >= 0.25, grown, length / 2)
+
+    def still() -> Array:
+        same = jax.tree.map(lambda y, h: jnp.all(y + h == y), y, h)
+        return jnp.all(jnp.array(jax.tree.leaves(same)))
+
+    halved = slope <= region.least / 2
+    won = halved | (region.value - value > rounding)
+    rests = jax.lax.cond(won, lambda: jnp.array(False), still)
+    idle = jnp.where(rests, PATIENCE, jnp.where(won, 0, region.idle + 1))
+    least = jnp.where(halved, slope, region.least)
+    return after, TrustRegion(value, gradient, radius, least, idle)

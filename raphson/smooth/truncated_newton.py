@@ -21,12 +21,12 @@ from ..method import AbstractMethod
 from ..problem import AbstractObjective, AbstractProblem, Known
 from ..solution import Status
 from ..validate import in_range, whole_number
-from ._trust_region import TrustRegion, moved, steihaug, trust_region
+from ._trust_region import TrustRegion, moved, squared, steihaug, trust_region
 
 
 class TruncatedNewtonState(eqx.Module):
     region: TrustRegion
-    scale: PyTree[Array]
+    greatest: PyTree[Array]  # |(H z)_j| so far
     slope: Float[Array, ""]  # at the start, and where the scaling began
     count: Int[Array, ""]
 
@@ -88,27 +88,32 @@ class TruncatedNewton(AbstractMethod[TruncatedNewtonState]):
             key = jax.random.fold_in(jax.random.key(0), state.count)
             Hz = problem.hvp(y, otu.random_like(key, y, jax.random.rademacher))
             sizes = jax.tree.map(lambda leaf: jnp.where(jnp.isfinite(leaf), jnp.abs(leaf), 0), Hz)
-            return jax.tree.map(lambda a, b: jnp.maximum(a, jnp.sqrt(b)), state.scale, sizes)
+            return jax.tree.map(jnp.maximum, state.greatest, sizes)
 
         scaled = state.count >= self.scaled_after
-        scale = jax.lax.cond(scaled, probed, lambda: state.scale)
-        D = jax.tree.map(lambda leaf: jnp.where(leaf > 0, leaf, 1), scale)
-        length = lambda h: otu.norm(otu.mul(D, h))
-        g = otu.div(state.region.gradient, D)
-        slope = otu.norm(g)
+        greatest = jax.lax.cond(scaled, probed, lambda: state.greatest)
+        # To step in D y is to step in y with the weights W = D^2.
+        W = lambda: jax.tree.map(lambda leaf: jnp.where(leaf > 0, leaf, 1), greatest)
+        inverse = jax.tree.map(lambda leaf: 1 / leaf, W())
+        length = lambda h: jnp.sqrt(squared(h, W()))
+        g = state.region.gradient
+        slope = jnp.sqrt(squared(g, inverse))
 
-        begins, radius = state.count == self.scaled_after, self.radius
-        if radius is None:
-            radius = jnp.where(length(y) > 0, length(y), slope)
-        radius = jnp.where(begins, radius, state.region.radius)
-        first_slope = jnp.where(begins, slope, state.slope)
+        def anew() -> tuple[Array, Array]:
+            size = length(y)
+            own = jnp.where(size > 0, size, slope)
+            return own if self.radius is None else jnp.full_like(own, self.radius), slope
+
+        begins = state.count == self.scaled_after
+        radius, first_slope = jax.lax.cond(begins, anew, lambda: (state.region.radius, state.slope))
         region = eqx.tree_at(lambda region: region.radius, state.region, radius)
 
         forcing = jnp.minimum(0.1, jnp.sqrt(slope / first_slope))
-        product = lambda v: otu.div(problem.hvp(y, otu.div(v, D)), D)
-        h, promised = steihaug(product, g, radius, forcing * slope, self.max_products)
-        y, region = moved(problem, y, region, otu.div(h, D), promised, length)
-        return y, TruncatedNewtonState(region, scale, first_slope, state.count + 1)
+        product = lambda v: problem.hvp(y, v)
+        tolerance = forcing * slope
+        h, promised = steihaug(product, g, radius, tolerance, self.max_products, inverse)
+        y, region = moved(problem, y, region, h, promised, length)
+        return y, TruncatedNewtonState(region, greatest, first_slope, state.count + 1)
 
     def terminate(self, problem: Any, y: PyTree[Array], state: TruncatedNewtonState) -> Any:
         return Status.where(state.region.at_rest, Status.stalled, Status.running)
