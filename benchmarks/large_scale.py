@@ -1,10 +1,10 @@
 """A million variables: seconds and memory of the default minimizer and of SciPy's.
 
 The problems are those of CUTEst by their formulas, at this size. Each solver has a process of its
-own, the problem from its own start, and the point that it returns
-is judged by |g| <= 1e-6 max(1, |g_0|). Memory is by how much the process grew beyond one value and
-gradient, in vectors of the problem's size, compilers included; of the default what its compiled
-program needs beside its data is printed, too. Times are medians of up to nine runs, compiled.
+own, the problem from its own start, and the point that it returns is judged by |g| <= 1e-6 max(1,
+|g_0|). Memory is by how much the process grew beyond one value and gradient, in vectors of the
+problem's size, compilers included; of the default what its compiled program needs beside its data
+is printed, too. Times are medians of up to nine runs, compiled.
 
     python benchmarks/large_scale.py [--size 1000000] [--only NAME ...]
 """
