@@ -298,7 +298,15 @@ def test_callback_ends_a_run_and_sees_it_come_along():
     np.testing.assert_allclose(seen[3].measures["value"], bowl(descended(3), 1.0), rtol=1e-10)
 
 
-def test_ctrl_c_returns_what_there_is():
+@pytest.fixture
+def listening():
+    """Ctrl-C as at a terminal: what a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_returns_what_there_is(listening):
     def interrupt(record):
         if record.step >= 5:
             signal.raise_signal(signal.SIGINT)
@@ -354,7 +362,7 @@ def started(script, *arguments):
 
 
 @pytest.mark.slow
-def test_ctrl_c_from_a_terminal():
+def test_ctrl_c_from_a_terminal(listening):
     process = started(
         """
 told = []
