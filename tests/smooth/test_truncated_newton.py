@@ -65,6 +65,15 @@ def test_scaling_begins_anew_where_it_begins():
     assert np.max(np.abs(late[4] - plain[4]) / UNITS) > 0.1
 
 
+def test_a_step_below_the_rounding_of_the_point_is_rest():
+    bend = lambda y, _: jnp.sum(jnp.cosh(y - 0.3) + y**4 / 3)
+    problem = rp.Minimize(bend, jnp.array([1.0, -1.0, 2.0])).without_facts
+    run = rp.iterate(problem, TruncatedNewton(), problem.y0, rtol=0.0, atol=0.0, max_steps=100)
+    assert rp.status_name(run.status) == "stalled"
+    # Without looking at the point, fifty steps that win nothing would tell.
+    assert int(run.step) <= 12
+
+
 def test_scaled_unknowns_bear_bad_units():
     units = 10 ** np.random.default_rng(0).uniform(-4, 4, 20)
     fn = lambda y, _: rosenbrock(20).fn(y / units, None)
