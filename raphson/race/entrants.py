@@ -92,15 +92,14 @@ class Entrant:
     def answers(self, problem: AbstractProblem) -> bool:
         """Whether it can be raced on a problem."""
         method = self.method()
-        if method is None:
-            if getattr(problem, "stochastic", False):
-                return False  # the choice is Adam, at a rate that nobody tuned
-            method = as_method(defaults.choose(problem)[0])
-        if not isinstance(problem, method.question):
+        if method is None and getattr(problem, "stochastic", False):
+            return False  # the choice is Adam, at a rate that nobody tuned
+        if not isinstance(problem, self.question):
             return False
-        if self.family in (*TUNED, "raphson"):
+        if method is None or self.family in TUNED:
             # What suits their question may be refused still: sets, or batches, or a pair of steps.
             with contextlib.suppress(ValueError):
+                method = as_method(defaults.choose(problem)[0] if method is None else method)
                 eqx.filter_eval_shape(method.init, problem, problem.y0, jax.random.key(0))
                 return True
             return False

@@ -33,6 +33,26 @@ def test_the_default_races_as_solve_runs_it():
     assert not default.answers(sampled)
 
 
+def test_the_default_does_not_race_where_there_is_none():
+    class Unheard(rp.AbstractProblem):
+        y0: jax.Array
+        args: None = None
+        oracles: tuple = ()
+        facts: rp.Facts = rp.Facts()
+        wrappers: tuple = ()
+
+        def optimality(self, y):
+            return y
+
+        def traced(self, y):
+            return self
+
+        def rescaled(self, y_scale, value_scale):
+            return self
+
+    assert not entrant("default").answers(Unheard(jnp.zeros(2)))
+
+
 def test_every_method_of_every_family_can_be_named():
     known = entrants()
     for name, cls in methods().items():
