@@ -104,7 +104,7 @@ def _(problem: LeastSquares) -> tuple[Any, str]:
     size, unknowns = _unknowns(problem)
     if size <= DENSE_LIMIT:
         return ADAPTIVE_LEVENBERG_MARQUARDT, f"least squares in {unknowns}: dense Jacobians"
-    return TruncatedNewton(), f"an objective of {unknowns}: products with the Hessian only"
+    return choose.dispatch(AbstractObjective)(problem)
 
 
 @choose.register(AbstractBounded)

@@ -434,7 +434,22 @@ def trace(
     # What takes over is not saved: a run that is taken up again comes to it again.
     def found(method: AbstractMethod, limit: int, reason: str, saved: Any = None) -> Solution:
         history.follow(method)
-        return _watched(problem, method, key, rtol, atol, limit, reason, history, saved)
+        ending = None
+        try:
+            if isinstance(method, HostMethod):
+                run = method.run(problem, key, rtol, atol, limit, history.look)
+            else:
+                run = _stepped(problem, method, key, rtol, atol, limit, history, saved)
+        except _Stopped as stopped:
+            run, ending = history.run, stopped.status
+        except KeyboardInterrupt:
+            if history.run is None:
+                raise
+            run, ending = history.run, Status.interrupted
+        if ending is not None and _is_running(run):
+            run = eqx.tree_at(lambda r: r.status, run, ending)
+        history.look(run, history.spent, final=True)
+        return _ended(problem, method, run, rtol, atol, reason)
 
     solution = found(method, max_steps, reason, saved)
     if reason:
@@ -445,36 +460,6 @@ def trace(
     if throw:
         raise_unless_usable(solution)
     return history.trace(solution)
-
-
-def _watched(
-    problem: AbstractProblem,
-    method: AbstractMethod,
-    key: Array | None,
-    rtol: Any,
-    atol: Any,
-    max_steps: int,
-    reason: str,
-    history: _History,
-    saved: _Checkpoint | None,
-) -> Solution:
-    """The solution of one method, with its history kept."""
-    ending = None
-    try:
-        if isinstance(method, HostMethod):
-            run = method.run(problem, key, rtol, atol, max_steps, history.look)
-        else:
-            run = _stepped(problem, method, key, rtol, atol, max_steps, history, saved)
-    except _Stopped as stopped:
-        run, ending = history.run, stopped.status
-    except KeyboardInterrupt:
-        if history.run is None:
-            raise
-        run, ending = history.run, Status.interrupted
-    if ending is not None and _is_running(run):
-        run = eqx.tree_at(lambda r: r.status, run, ending)
-    history.look(run, history.spent, final=True)
-    return _ended(problem, method, run, rtol, atol, reason)
 
 
 def _stepped(

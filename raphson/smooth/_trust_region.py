@@ -70,8 +70,8 @@ def steihaug(
         return ~ended & (count < max_products)
 
     def body(carry: Any) -> Any:
-        # Of many unknowns each inner product takes as long as the rest of a line: those in the
-        # norm of W follow from each other.
+        # The inner products <., W .> follow from each other: of many unknowns each would read its
+        # vectors once more.
         h, residual, p, fall, square, (hh, hp, pp), _, count = carry
         Hp = product(p)
         curvature = otu.vdot(p, Hp)
