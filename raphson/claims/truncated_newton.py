@@ -52,14 +52,14 @@ def truncated_step_falls_half_as_far_as_the_best(budget: Budget) -> Verdict:
     def least_ratio(max_products: int) -> float:
         method = TruncatedNewton(1.0, max_products)
 
-        def step(curvature: jax.Array, slope: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def fall(curvature: jax.Array, slope: jax.Array) -> jax.Array:
             f = lambda y, _: jnp.vdot(slope, y) + jnp.vdot(curvature, y**2) / 2
             run = rp.solve(rp.Minimize(f, jnp.zeros(n)), method, max_steps=1, throw=False)
-            return -run.state.region.value, jnp.linalg.norm(run.value)
+            return -run.state.region.value
 
-        found, length = jax.jit(jax.vmap(step))(jnp.asarray(curvatures), jnp.asarray(slopes))
-        at_border = np.asarray(length) > 0.99
-        return float(np.min((np.asarray(found) / best)[at_border | (max_products == 1)]))
+        # Of all steps: the few that end inside, where the tolerance is met, are no worse.
+        found = jax.jit(jax.vmap(fall))(jnp.asarray(curvatures), jnp.asarray(slopes))
+        return float(np.min(np.asarray(found) / best))
 
     case = f"least ratio over {cases} quadratics of {n} unknowns; control: the Cauchy step"
     return Verdict(least_ratio(5000), 0.5, least_ratio(1), case, at_most=False)
